@@ -1,0 +1,250 @@
+"""A mapping, as YAML gives it, becomes a `Job`, or a `ConfigError` that names all that is wrong. Pure.
+
+Rules: no file is looked at and no environment read (what is needed of them comes as arguments), so the
+same mapping always gives the same job; unknown keys are refused; each default stands once, in `Job`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from mpibatch.core.arguments import argument_text, read_arguments, suspicious_arguments
+from mpibatch.core.job_inputs import FilesInput, ListInput, read_inputs
+from mpibatch.core.job_keys import ALIASES, LEGAL_KEYS, MAY_BE_EMPTY, SIMPLE
+from mpibatch.core.key_hints import key_hint
+from mpibatch.core.places import Places, contains, unchanged
+from mpibatch.core.sets import apply_sets
+from mpibatch.core.settings import Check, Problems, Wrong, printable, shown, text, whole_number
+from mpibatch.core.to_csv import read_to_csv
+from mpibatch.errors import ConfigError
+
+__all__ = ["FilesInput", "Job", "ListInput", "apply_sets", "job_warnings", "parse_job"]
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_NAME_RULE = "must be 3 to 32 of a-z, 0-9 and -, the first a letter, the last not -"
+_PLACE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user describes in a job file, checked, and with all paths absolute."""
+
+    job_file: str
+    job_dir: str
+    name: str
+    entry_script: str
+    """Absolute path of the file, or a dotted module name where `entry_is_module`."""
+    entry_is_module: bool = False
+    source_directory: str | None = None
+    """Goes on `sys.path` first. Never None where `entry_is_module`."""
+    prepare: str | None = None
+    """A Python file that is run once, before the plan is made."""
+    arguments: list[str] = []
+    """Placeholders are filled in."""
+    inputs: list[FilesInput | ListInput]
+    side_inputs: dict[str, str] = {}
+    models: dict[str, str] = {}
+    mini_batch_size: int = 10
+    """Files."""
+    output: str
+    """The run folder, absolute."""
+    output_action: Literal["append_row", "summary_only"] = "append_row"
+    append_row_file_name: str = "parallel_run_step.txt"
+    append_row: dict[str, Any] = {}
+    """`to_csv` keywords of the job file only: see `runtime.jobfile.row_settings` for those in force."""
+    order: Literal["input", "completion"] = "input"
+    error_threshold: int = -1
+    mini_batch_error_threshold: int | None = None
+    allowed_failed_percent: float | None = None
+    run_invocation_timeout: float = 60.0
+    run_max_try: int = 3
+    init_timeout: float = 600.0
+    shutdown_timeout: float = 30.0
+    """Seconds that `shutdown()` may take."""
+    term_grace_s: float = 20.0
+    process_count_per_node: int | None = None
+    node_count: int | None = None
+    logging_level: Literal["WARNING", "INFO", "DEBUG"] = "INFO"
+    allow_reuse: bool = True
+    environment_variables: dict[str, str] = {}
+    environment_keep: list[str] = []
+    """Launcher's variables (names or `PREFIX_*`) that processors keep."""
+    python: str | None = None
+    """Interpreter of the processors, absolute; None: this one."""
+
+
+def parse_job(
+    mapping: Mapping[Any, Any],
+    *,
+    job_file: str,
+    output: str | None = None,
+    expand: Callable[[str], str] = unchanged,
+    is_file: Callable[[str], bool] = lambda path: False,
+    set_keys: Collection[str] = (),
+) -> Job:
+    """The job that the mapping of `job_file` (an absolute path) describes.
+
+    `output`, absolute, replaces the job file's. `expand` makes `~/x` absolute. `is_file` tells
+    `pkg.main`, a module, from a file of that name; that the script exists is for the caller to see.
+    `set_keys`: dotted keys that came from the command line. Raises `ConfigError`.
+    """
+    file = job_file.rpartition("/")[2]
+    problems = Problems(printable(file), set_keys)
+    places = Places(job_dir=job_file.rpartition("/")[0] or "/", expand=expand)
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{problems.file}: is {shown(mapping)}: a job file is a mapping of keys to values")
+    given = {key: value for key, value in mapping.items() if value is not None or key not in MAY_BE_EMPTY}
+    problems.unknown_keys("", given, LEGAL_KEYS, key_hint)
+
+    values: dict[str, Any] = {"job_file": job_file, "job_dir": places.job_dir}
+    for key, check in SIMPLE.items():
+        if key in given:
+            values[key] = problems.take(key, given[key], check)
+    values |= _error_threshold(problems, given)
+    values |= _entry(problems, given, places, is_file)
+    values |= _paths(problems, given, places)
+    values["name"] = _name(problems, given, file)
+    values["inputs"] = (
+        read_inputs(problems, given["inputs"], places) if "inputs" in given else _no_inputs(problems)
+    )
+    values |= _named_values(problems, given, places)
+    values["arguments"] = read_arguments(problems, given.get("arguments", []), _placeholders(values))
+    if "append_row" in given:
+        values["append_row"] = read_to_csv(problems, "append_row", given["append_row"])
+    values["output"] = _output(problems, values, output)
+    _check_order(problems, values)
+    problems.stop()
+    return Job(**values)
+
+
+def job_warnings(job: Job) -> list[str]:
+    """What is legal in a job and yet looks like a mistake."""
+    warnings = suspicious_arguments(job.arguments)
+    for one in job.inputs:
+        folders = one.files if isinstance(one, FilesInput) else []
+        warnings += [
+            f"the run folder {printable(job.output)} is inside the input {printable(folder)}:"
+            " a run with another --output takes its files for items"
+            for folder in folders
+            if contains(folder, job.output)
+        ]
+    return warnings
+
+
+def _error_threshold(problems: Problems, given: Mapping[Any, Any]) -> dict[str, Any]:
+    keys = [key for key in ALIASES if key in given]
+    if len(keys) == 2:
+        both = " and ".join(f"{key}: {shown(given[key])}" for key in keys)
+        problems.add(keys[0], f"and {keys[1]} are two names of one thing: leave one out of {both}")
+    check = whole_number(-1, of="mini-batches that may fail; -1 ignores all")
+    taken = [problems.take(key, given[key], check) for key in keys]
+    return {ALIASES[0]: taken[0]} if taken else {}
+
+
+def _entry(
+    problems: Problems, given: Mapping[Any, Any], places: Places, is_file: Callable[[str], bool]
+) -> dict[str, Any]:
+    folder = None
+    if "source_directory" in given:
+        named = problems.take("source_directory", given["source_directory"], text)
+        folder = places.absolute(named) if named is not None else None
+    if "entry_script" not in given:
+        problems.add("entry_script", "is missing: name the Python file that has run(mini_batch)")
+        return {}
+    script = problems.take("entry_script", given["entry_script"], text)
+    if script is None:
+        return {}
+    file = places.absolute(script, folder)
+    if script.endswith(".py") or not _MODULE.fullmatch(script) or is_file(file):
+        return {"entry_script": file, "entry_is_module": False, "source_directory": folder}
+    # A module has to be importable from somewhere: from where a file would be looked for.
+    return {"entry_script": script, "entry_is_module": True, "source_directory": folder or places.job_dir}
+
+
+def _paths(problems: Problems, given: Mapping[Any, Any], places: Places) -> dict[str, Any]:
+    keys = [key for key in ("prepare", "output", "python") if key in given]
+    taken = {key: problems.take(key, given[key], text) for key in keys}
+    return {key: places.absolute(path) for key, path in taken.items() if path is not None}
+
+
+def _name(problems: Problems, given: Mapping[Any, Any], file: str) -> str | None:
+    if "name" in given:
+        name: str | None = problems.take("name", given["name"], _legal_name)
+        return name
+    stem = file.rpartition(".")[0] or file
+    made = _made_legal(stem)
+    if made is None:
+        problems.add("name", f"is missing, and none can be made of {shown(file)}: {_NAME_RULE}")
+    return made
+
+
+def _legal_name(value: Any) -> str:
+    name: str = text(value)
+    if 3 <= len(name) <= 32 and _NAME.fullmatch(name):
+        return name
+    made = _made_legal(name)
+    raise Wrong(_NAME_RULE + (f", like {made}" if made else ""))
+
+
+def _made_legal(name: str) -> str | None:
+    made = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    made = re.sub(r"^[^a-z]+", "", made)[:32].strip("-")
+    return made if len(made) >= 3 else None
+
+
+def _no_inputs(problems: Problems) -> list[FilesInput | ListInput]:
+    problems.add("inputs", "is missing: say where items come from, like [{files: images/}]")
+    return []
+
+
+def _named_values(problems: Problems, given: Mapping[Any, Any], places: Places) -> dict[str, Any]:
+    """The keys that are mappings from a name to a path or text."""
+
+    def path(value: Any) -> str:
+        return places.absolute(text(value))
+
+    def read(key: str, example: str, names: re.Pattern[str], check: Check) -> dict[str, str]:
+        taken: dict[str, str] = {}
+        for name, value in problems.mapping(key, given[key], example).items():
+            if not (isinstance(name, str) and names.fullmatch(name)):
+                problems.add(
+                    f"{key}.{shown(name)}", f"is {shown(value)}: no legal name; legal is {names.pattern}"
+                )
+                continue
+            taken[name] = problems.take(f"{key}.{printable(name)}", value, check)
+        return taken
+
+    readers: dict[str, tuple[str, re.Pattern[str], Check]] = {
+        "side_inputs": ("{labels: labels.txt}", _PLACE_NAME, path),
+        "models": ("{digits: model/}", _PLACE_NAME, path),
+        "environment_variables": ("{OMP_NUM_THREADS: 1}", _VARIABLE, argument_text),
+    }
+    return {key: read(key, *how) for key, how in readers.items() if key in given}
+
+
+def _placeholders(values: Mapping[str, Any]) -> dict[str, str]:
+    """What `${...}` may name in arguments, and its value."""
+    named = {"job_dir": values["job_dir"]}
+    for key in ("side_inputs", "models"):
+        named |= {f"{key}.{name}": path or "" for name, path in values.get(key, {}).items()}
+    return named
+
+
+def _output(problems: Problems, values: Mapping[str, Any], output: str | None) -> str:
+    folder: str = output or values.get("output") or f"{values['job_dir']}/runs/{values['name']}"
+    if contains(folder, values["job_dir"]):
+        problems.add(
+            "output", f"is {shown(folder)}: must be a folder of its own, not that of the job file or above it"
+        )
+    return folder
+
+
+def _check_order(problems: Problems, values: Mapping[str, Any]) -> None:
+    if values.get("order") == "completion" and values.get("output_action") == "summary_only":
+        why = "is for rows of text, and output_action: summary_only writes none; leave one of the two out"
+        problems.add("order", f'is "completion": it {why}')

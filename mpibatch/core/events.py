@@ -1,0 +1,137 @@
+"""What the dispatcher is told and what it orders: two closed unions of frozen structs. Pure.
+
+Workers are known by their numbers, attempts by theirs; nothing here knows of ranks or of messages.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mpibatch.core.accounting import Verdict
+from mpibatch.work import Piece
+
+# Events
+
+
+class WorkerReady(msgspec.Struct, frozen=True):
+    """It can be given work: `init()` is done there, or it is heard of again after `WorkerLost`."""
+
+    worker: int
+
+
+class AttemptSucceeded(msgspec.Struct, frozen=True):
+    worker: int
+    attempt: int
+    succeeded: int
+    rows: int
+    seconds: float
+
+
+class AttemptFailed(msgspec.Struct, frozen=True):
+    """User code failed, hung or died: it costs a try."""
+
+    worker: int
+    attempt: int
+    seconds: float
+
+
+class AttemptsReturned(msgspec.Struct, frozen=True):
+    """Granted, never started, given back: costs nothing. Empty: a recall found that all had been started."""
+
+    worker: int
+    attempts: list[int]
+
+
+class WorkerLost(msgspec.Struct, frozen=True):
+    """Silent or dead. If it is not dead after all, its answers may still come, and may count."""
+
+    worker: int
+
+
+class WorkerGone(msgspec.Struct, frozen=True):
+    """It gave up or left, for good: its answers will not come. What it had costs nothing."""
+
+    worker: int
+
+
+class StopRequested(msgspec.Struct, frozen=True):
+    """Nothing new starts. `at_once`: what is running is given up too."""
+
+    reason: str
+    at_once: bool
+
+
+Event = (
+    WorkerReady
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptsReturned
+    | WorkerLost
+    | WorkerGone
+    | StopRequested
+)
+
+
+# Commands
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """One attempt of a grant. `retry`: tries that the piece has used up before it."""
+
+    attempt: int
+    piece: Piece
+    retry: int
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Hand these to the worker, to be done in this order."""
+
+    worker: int
+    granted: list[Granted]
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """Ask for those of these attempts back that have not been started."""
+
+    worker: int
+    attempts: list[int]
+
+
+class RecordSuccess(msgspec.Struct, frozen=True):
+    """The success just told of is accepted: journal it, keep its fragment."""
+
+    attempt: int
+    piece: Piece
+
+
+class RecordFailure(msgspec.Struct, frozen=True):
+    """The failure just told of: journal it. `final`: the piece has failed and is not tried again."""
+
+    attempt: int
+    piece: Piece
+    tries: int
+    final: bool
+
+
+class RecordLoss(msgspec.Struct, frozen=True):
+    """The piece has failed because the workers that had it were lost `losses` times."""
+
+    piece: Piece
+    losses: int
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """An answer that came too late: log it, use nothing of it."""
+
+    worker: int
+    attempt: int
+
+
+class Conclude(msgspec.Struct, frozen=True):
+    """The run has ended: release all workers, at once unless it is complete."""
+
+    verdict: Verdict
+    reason: str
+
+
+Command = Grant | Recall | RecordSuccess | RecordFailure | RecordLoss | Drop | Conclude

@@ -1,0 +1,49 @@
+"""How many pieces go in one message. Pure arithmetic.
+
+Short mini-batches travel in hundreds, so that no message costs more than its work; long ones singly,
+so that the tail stays balanced; and always two are in flight, so that no processor waits for a round trip.
+"""
+
+from __future__ import annotations
+
+import math
+
+HORIZON_S = 0.02
+"""Seconds of work that a worker should have in flight: many round trips, nothing that a person notices."""
+
+LEAST_IN_FLIGHT = 2
+MOST_IN_FLIGHT = 512
+
+
+def in_flight_target(mean_s: float | None, waiting: int, workers: int) -> int:
+    """Pieces that one worker should have in flight.
+
+    `mean_s`: measured seconds of a mini-batch, None before the first; `waiting`: pieces not handed out
+    yet. Near the end each worker gets half of its share of what is left (guided self-scheduling).
+    """
+    if mean_s is None:
+        return LEAST_IN_FLIGHT
+    by_time = math.ceil(HORIZON_S / mean_s) if mean_s > HORIZON_S / MOST_IN_FLIGHT else MOST_IN_FLIGHT
+    fair_share = waiting // (2 * workers)
+    return max(LEAST_IN_FLIGHT, min(by_time, fair_share))
+
+
+class RunTimes:
+    """Mean seconds of a mini-batch, recent ones weighing more."""
+
+    __slots__ = ("_weight", "mean_s")
+
+    def __init__(self) -> None:
+        self.mean_s: float | None = None
+        self._weight = 0.5  # The first mini-batch often pays for warming up: forget it fast.
+
+    def add(self, seconds: float) -> None:
+        """Take in one measured time; what cannot be one (a negative, no number) is left out."""
+        if not 0 <= seconds < math.inf:
+            return
+        if self.mean_s is None:
+            self.mean_s = seconds
+            return
+        self.mean_s += (seconds - self.mean_s) * self._weight
+        if self._weight > 0.02:
+            self._weight *= 0.9

@@ -1,0 +1,70 @@
+"""Keys that people bring along from Azure ML's job files, and what they are called here. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LATER = (
+    "slurm",
+    "gpus",
+    "array",
+    "partition_keys",
+    "straggler_copies",
+    "isolate_failures",
+    "retry_backoff",
+    "progress_update_timeout",
+)
+
+_RENAMED = {
+    "max_concurrency_per_instance": "process_count_per_node",
+    "processes_per_node": "process_count_per_node",
+    "instance_count": "node_count",
+    "nodes": "node_count",
+    "code": "source_directory",
+    "program_arguments": "arguments",
+    "args": "arguments",
+    "append_row_to": "append_row_file_name",
+    "script": "entry_script",
+    "timeout": "run_invocation_timeout",
+    "input": "inputs",
+    "input_data": "inputs",
+    "outputs": "output",
+    "display_name": "name",
+    "experiment_name": "name",
+    "model": "models",
+    "env": "environment_variables",
+    "environment": "python (an interpreter's path) and environment_variables",
+}
+
+_EXPLAINED = {
+    "resources": "resources.instance_count is node_count",
+    "retry_settings": (
+        "max_retries is run_max_try, which counts tries, so one more; timeout is run_invocation_timeout"
+    ),
+    "task": (
+        "task.code is source_directory, task.entry_script is entry_script,"
+        " task.program_arguments is arguments, task.append_row_to is append_row_file_name"
+    ),
+    "input_asset": "each input is an element of inputs",
+    "partition_by_size": "mini_batch_size",
+    "compute": "where a job runs is up to mpirun or srun; node_count says on how many machines",
+    "files": "it belongs into inputs, like inputs: [{files: images/}]",
+    "list": "it belongs into inputs, like inputs: [{list: paths.txt}]",
+    "sep": 'it belongs into append_row, like append_row: {sep: ","}',
+    "header": "it belongs into append_row, like append_row: {header: true}",
+    "type": "leave it out",
+    "$schema": "leave it out",
+}
+
+
+def key_hint(key: str, value: Any) -> str | None:
+    """What to write instead of a key that no job file has, after a semicolon; None if nothing is known."""
+    if key == "max_retries":
+        is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+        example = f": run_max_try: {value + 1}" if is_count else ""
+        return f"; here it is run_max_try, which counts tries, so retries + 1{example}"
+    if key in _RENAMED:
+        return f"; here it is {_RENAMED[key]}"
+    if key in _EXPLAINED:
+        return f"; {_EXPLAINED[key]}"
+    return "; this version does not support it yet" if key in _LATER else None

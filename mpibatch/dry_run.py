@@ -1,0 +1,63 @@
+"""`mpibatch run --dry-run`: the checked job and its plan in words. Nothing is run, nothing stays."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpibatch.core.config import Job, job_warnings
+from mpibatch.errors import InputError
+from mpibatch.runtime.jobfile import load_job
+from mpibatch.runtime.planner import Plan, make_plan
+from mpibatch.work import Piece
+
+SHOWN_MINI_BATCHES = 3
+SHOWN_ITEMS = 3
+
+
+def dry_run(path: str, *, sets: Sequence[str], output: str | None) -> str:
+    """Lines that say what `run` would do. Raises what it would raise before its first mini-batch."""
+    job = load_job(path, sets=sets, output=output)
+    with tempfile.TemporaryDirectory(prefix="mpibatch-dry-run-") as folder:
+        try:
+            plan = make_plan(job, Path(folder))
+        except InputError as error:
+            if job.prepare is None:
+                raise
+            raise InputError(
+                f"{error}\n(prepare: {job.prepare} makes them, perhaps: --dry-run does not run it)"
+            ) from error
+        try:
+            return "\n".join(_lines(job, plan))
+        finally:
+            plan.close()
+
+
+def _lines(job: Job, plan: Plan) -> list[str]:
+    lines = [f"warning: {warning}" for warning in job_warnings(job)]
+    lines.append(f"job          {job.name} ({job.job_file})")
+    lines.append(f"script       {job.entry_script}: has run()")
+    lines += [f"input        {_shown(one.text)}" for one in job.inputs]
+    lines.append(f"items        {plan.items:,}")
+    lines.append(f"mini-batches {plan.mini_batches:,} of up to {job.mini_batch_size} files")
+    lines.append(f"workers      {_workers(job)}")
+    lines.append(f"output       {os.path.join(job.output, job.append_row_file_name)} ({job.output_action})")
+    for number in range(min(SHOWN_MINI_BATCHES, plan.mini_batches)):
+        paths = plan.paths(Piece(number, 0, plan.item_count(number)))
+        shown = [f"  {_shown(os.fsdecode(item))}" for item in paths[:SHOWN_ITEMS]]
+        rest = [f"  ... and {len(paths) - SHOWN_ITEMS} more"] if len(paths) > SHOWN_ITEMS else []
+        lines += [f"mini-batch {number}:", *shown, *rest]
+    return lines
+
+
+def _workers(job: Job) -> str:
+    if job.process_count_per_node is None and job.node_count is None:
+        return "1 here; as many as there are ranks under mpirun or srun"
+    processes, nodes = job.process_count_per_node or 1, job.node_count or 1
+    return f"{processes * nodes} ({nodes} nodes x {processes} processes)"
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")

@@ -1,0 +1,71 @@
+"""Every error that a user may see: one class a remedy, each with the exit code it ends the program with.
+
+The text of an error says what happened, to which thing (job file and key, path, mini-batch, rank, host),
+the probable cause, and what to do. Only an error that is not an `MpibatchError` is a bug of ours.
+"""
+
+import sys
+
+EXIT_COMPLETE = 0
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_TOO_MANY_ERRORS = 3
+EXIT_NO_WORKERS = 4
+EXIT_STORAGE = 74
+EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130
+
+
+class MpibatchError(Exception):
+    """The base: not raised itself."""
+
+    exit_code = EXIT_BUG
+
+
+class ConfigError(MpibatchError):
+    """The job file or the command line is wrong: edit it."""
+
+    exit_code = EXIT_USAGE
+
+
+class InputError(MpibatchError):
+    """The input matches nothing or cannot be read: repair the input or its key."""
+
+    exit_code = EXIT_USAGE
+
+
+class ScriptError(MpibatchError):
+    """The entry script (or the interpreter it asks for) cannot be used at all: edit the script."""
+
+    exit_code = EXIT_USAGE
+
+
+class RunFolderError(MpibatchError):
+    """The run folder belongs to another job or to a run that is alive: choose another, or `--fresh`."""
+
+    exit_code = EXIT_USAGE
+
+
+class LaunchError(MpibatchError):
+    """The MPI launcher and this program do not fit together: change how it is started."""
+
+    exit_code = EXIT_USAGE
+
+
+class StorageError(MpibatchError):
+    """Writing failed (full disk, failed fsync, damaged file): repair the storage, then start again."""
+
+    exit_code = EXIT_STORAGE
+
+
+class StoppedError(MpibatchError):
+    """The run was stopped before its end, or its world was lost: start again to continue."""
+
+    exit_code = EXIT_STOPPED
+
+
+def tell(error: MpibatchError) -> None:
+    """Print an error for people, last of all that was printed."""
+    sys.stdout.flush()
+    words = f"mpibatch: {error}".encode("utf-8", "backslashreplace").decode()
+    print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,167 @@
+"""What the coordinator, the workers and the processors say to each other: closed unions of frozen structs.
+
+Between ranks a message is one msgpack body; between a worker and its processor it is the same body
+behind a length (`core.framing`). What crosses MPI carries descriptors and rows, never input data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mpibatch.work import Assignment, ErrorReport, Outcome
+
+
+class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
+    """All that a processor needs to know before its first mini-batch: its first frame."""
+
+    name: str
+    """process000, process001, ... on its node."""
+    script: str
+    """Absolute path of the entry script's file, or a dotted module name where `is_module`."""
+    is_module: bool
+    source_directory: str | None
+    """Absolute; goes on `sys.path` first, then the script's own folder."""
+    argv: list[str]
+    """What `sys.argv` holds after the script's path."""
+    output_action: str
+    append_row: dict[str, Any]
+    """Keyword arguments of `DataFrame.to_csv`, the defaults filled in."""
+    datasets: list[str]
+    """Each input as the job file has it: `context.dataset`."""
+    error_file: str
+    """Where tracebacks of the script go, appended."""
+    version: str
+    """mpibatch's version; a processor of another version says so and ends."""
+
+
+class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
+    """Coordinator to worker, once: what to supervise and how."""
+
+    worker: int
+    """Number of the worker in this session, from 0."""
+    processor: ProcessorSpec
+    python: str | None
+    """Interpreter of the processor; None: this one."""
+    environment: dict[str, str]
+    """Variables to add to the processor's environment."""
+    environment_keep: list[str]
+    """Launcher's variables (names or `PREFIX_*`) that are not removed from it."""
+    stdout_file: str
+    stderr_file: str
+    log_file: str
+    logging_level: str
+    run_invocation_timeout_s: float
+    init_timeout_s: float
+    kill_grace_s: float
+    """Seconds that a processor gets for `shutdown()` at the end."""
+    heartbeat_s: float
+    silence_s: float
+    """Seconds without a word from rank 0 after which the worker ends its rank."""
+
+
+class Grant(msgspec.Struct, frozen=True, tag="grant"):
+    """Coordinator to worker, worker to processor: do these, in this order."""
+
+    assignments: list[Assignment]
+
+
+class Recall(msgspec.Struct, frozen=True, tag="recall"):
+    """Coordinator to worker: give back those of these attempts that have not been started."""
+
+    attempts: list[int]
+
+
+class Pull(msgspec.Struct, frozen=True, tag="pull"):
+    """Coordinator to worker: send the announced fragment of this attempt now."""
+
+    attempt: int
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Coordinator to worker: still here."""
+
+
+class Release(msgspec.Struct, frozen=True, tag="release"):
+    """Coordinator to worker: nothing more will come. `at_once`: kill what is running."""
+
+    at_once: bool
+
+
+class Dismissed(msgspec.Struct, frozen=True, tag="dismissed"):
+    """Coordinator to every rank, last of all: end. `orderly`: all ranks are there, so MPI can be ended."""
+
+    orderly: bool
+
+
+ToWorker = WorkerSetup | Grant | Recall | Pull | Ping | Release | Dismissed
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """Worker to coordinator, processor to worker: `init()` is done. `init_s`: seconds it took."""
+
+    init_s: float
+
+
+class Announced(msgspec.Struct, frozen=True, array_like=True):
+    """A success whose fragment is too large to send unasked; `outcome.fragment` is empty."""
+
+    outcome: Outcome
+    length: int
+
+
+class Outcomes(msgspec.Struct, frozen=True, tag="outcomes"):
+    """Worker to coordinator, processor to worker: attempts that ended, in the order they ended."""
+
+    outcomes: list[Outcome]
+    announced: list[Announced] = []
+
+
+class Returned(msgspec.Struct, frozen=True, tag="returned"):
+    """Worker to coordinator: these attempts were granted, never started, and are given back."""
+
+    attempts: list[int]
+
+
+class InitFailed(msgspec.Struct, frozen=True, tag="init_failed"):
+    """Processor to worker: importing the script or `init()` failed.
+
+    `unusable`: no other processor can do better (no `run`, wrong version, no such file).
+    """
+
+    error: ErrorReport
+    unusable: bool
+
+
+class GaveUp(msgspec.Struct, frozen=True, tag="gave_up"):
+    """Worker to coordinator: no processor could be started here. What was granted is given back."""
+
+    error: ErrorReport
+    unusable: bool
+    attempts: list[int]
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """Worker to coordinator: still here."""
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
+    """Worker to coordinator: the processor has ended, nothing more will come."""
+
+
+class StopAsked(msgspec.Struct, frozen=True, tag="stop_asked"):
+    """Worker to coordinator: this rank got a signal that asks the run to stop."""
+
+    reason: str
+
+
+ToCoordinator = Ready | Outcomes | Returned | GaveUp | Heartbeat | Goodbye | StopAsked
+
+
+class Finish(msgspec.Struct, frozen=True, tag="finish"):
+    """Worker to processor: no more mini-batches; call `shutdown()` and end."""
+
+
+ToProcessor = ProcessorSpec | Grant | Finish
+FromProcessor = Ready | Outcomes | InitFailed

@@ -1,0 +1,194 @@
+"""What one rank does, from its first word to its last: rank 0 coordinates, the others work or stay idle."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpibatch.core.framing import encode
+from mpibatch.core.ranks import Place, Roles, assign
+from mpibatch.errors import EXIT_BUG, EXIT_STOPPED, MpibatchError, tell
+from mpibatch.launch import quiet_exit
+from mpibatch.messages import Dismissed
+from mpibatch.runtime.stops import EXIT_CODE_FILE, LOCAL_FOLDER, Signals, Stops
+from mpibatch.runtime.transport import HubPort, LocalPort, MpiPort, Port
+from mpibatch.runtime.waiting import Backoff
+from mpibatch.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from mpibatch.core.config import Job
+    from mpibatch.monitor.progress import Progress
+    from mpibatch.runtime.begin import Begun
+
+LOOK_S = 1.0
+DISMISS_S = 5.0
+WORKER_SLEEP_S = 0.02
+"""Longest sleep of a worker: its processor wakes it, and what rank 0 says can wait so long."""
+
+
+def gather_places(comm: MPI.Comm | None) -> list[Place]:
+    """Where all ranks are, on every rank. Ranks that share memory are on one node."""
+    host = socket.gethostname()
+    if comm is None:
+        return [Place(0, 0, host)]
+    from mpi4py import MPI
+
+    rank = comm.Get_rank()
+    node_comm = comm.Split_type(MPI.COMM_TYPE_SHARED, key=rank)
+    node = node_comm.bcast(rank, root=0)
+    node_comm.Free()
+    return [Place(number, node, host) for number, (node, host) in enumerate(comm.allgather((node, host)))]
+
+
+def be_worker(comm: MPI.Comm, places: list[Place]) -> int:
+    """Any rank but 0: until it is dismissed."""
+    rank = comm.Get_rank()
+    port = MpiPort(comm)
+    worker = Worker(port, rank=rank, host=places[rank].host)
+    try:
+        signals = Signals()
+        signals.install()
+        orderly = _serve(worker, signals)
+    except BaseException:
+        # Not ours to decide what becomes of the run: rank 0 sees that this rank is gone.
+        traceback.print_exc()
+        worker.abandon()
+        quiet_exit(EXIT_BUG)
+    if not worker.over:
+        worker.abandon()
+    if not orderly:
+        quiet_exit(0)
+    _end_mpi(port)
+    return 0
+
+
+def _serve(worker: Worker, signals: Signals) -> bool:
+    """Step the worker to its dismissal; whether MPI can be ended."""
+    backoff = Backoff(WORKER_SLEEP_S)
+    parent = os.getppid()
+    told = False
+    next_look = 0.0
+    while worker.dismissed is None:
+        found = worker.step()
+        if signals.got and not told:
+            told = True
+            worker.ask_to_stop(signals.got[0].name)
+        now = time.monotonic()
+        if now > next_look:
+            next_look = now + LOOK_S
+            if os.getppid() != parent or worker.coordinator_silent():
+                worker.abandon()
+                quiet_exit(EXIT_STOPPED)
+        backoff.rest(found, worker.fds(), patient=worker.busy)
+    return worker.dismissed.orderly
+
+
+def be_coordinator(
+    comm: MPI.Comm | None, places: list[Place], coordinate: Callable[[Port | None], tuple[int, bool]]
+) -> int:
+    """Rank 0: `coordinate` is given the port to the other ranks and returns (exit code, whether the end was
+    orderly). Whatever happens, the other ranks are dismissed and the exit code is told."""
+    port = MpiPort(comm) if comm is not None else None
+    code, orderly = EXIT_BUG, False
+    try:
+        code, orderly = coordinate(port)
+    except MpibatchError as error:
+        tell(error)
+        code, orderly = error.exit_code, True
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        local = os.environ.get(LOCAL_FOLDER)
+        if local:
+            (Path(local) / EXIT_CODE_FILE).write_text(str(code))
+        if port is not None:
+            for place in places[1:]:
+                port.send(place.rank, encode(Dismissed(orderly)))
+            if not orderly:
+                _let_leave(port)
+                quiet_exit(code)
+            _end_mpi(port)
+    return 0 if local else code
+
+
+def _let_leave(port: Port) -> None:
+    end = time.monotonic() + DISMISS_S
+    while not port.idle() and time.monotonic() < end:
+        port.receive()
+        time.sleep(0.001)
+
+
+def _end_mpi(port: Port) -> None:
+    _let_leave(port)
+    from mpi4py import MPI
+
+    MPI.Finalize()
+
+
+def coordinate(
+    job: Job, *, places: list[Place], port: Port | None, fresh: bool, progress: Progress, started_at: float
+) -> tuple[int, bool]:
+    """Run the job from rank 0: (exit code, whether the end was orderly)."""
+    from mpibatch.core.config import job_warnings
+    from mpibatch.monitor.summary import summary
+    from mpibatch.runtime.begin import Reused, begin
+    from mpibatch.runtime.session import Session
+
+    signals = Signals()
+    signals.install()
+    try:
+        roles = assign(places, job.process_count_per_node, job.node_count)
+        for warning in [*job_warnings(job), *roles.warnings]:
+            progress.say(f"warning: {warning}")
+        begun = begin(job, fresh=fresh, say=progress.say)
+        if isinstance(begun, Reused):
+            progress.close()
+            print(summary(begun.result, [], continue_command=""))
+            print(f"This run was complete already, and is reused: {begun.folder.root}")
+            return 0, True
+        _log_to(begun, job.logging_level)
+        stops = Stops(signals, begun.folder.stop, term_grace_s=job.term_grace_s)
+        hub, local = _ports(port, roles, places[0].host)
+        session = Session(
+            job, begun, workers=roles.workers, port=hub, local=local, stops=stops, observer=progress,
+            started_at=started_at,
+        )  # fmt: skip
+        ended = session.run()
+        begun.lease.release()
+    finally:
+        progress.close()
+    words = summary(ended.result, ended.causes, continue_command=" ".join(["mpibatch", *sys.argv[1:]]))
+    print(words, flush=True)
+    return ended.result.exit_code, ended.orderly
+
+
+def _ports(port: Port | None, roles: Roles, host: str) -> tuple[Port, Worker | None]:
+    """The coordinator's port to all workers, and the worker on rank 0, if rank 0 works."""
+    if roles.coordinator_only:
+        assert port is not None
+        return port, None
+    ours, workers = LocalPort.pair()
+    local = Worker(workers, rank=0, host=host)
+    return (HubPort(ours, port) if port is not None else ours), local
+
+
+def _log_to(begun: Begun, level: str) -> None:
+    """The coordinator's own log: each thing that it decided."""
+    begun.folder.logs.joinpath("sys").mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(begun.folder.logs / "sys" / "coordinator.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("mpibatch")
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False

@@ -1,0 +1,323 @@
+"""What rank 0 does before any work: own the run folder, decide what a start means there, plan.
+
+A start continues an unfinished run, reuses a finished one, or begins anew; another job's folder is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+import mpibatch
+from mpibatch.core.config import Job
+from mpibatch.errors import InputError, RunFolderError, ScriptError, StorageError
+from mpibatch.results import JobResult
+from mpibatch.runtime.files import storing, write_whole
+from mpibatch.runtime.identity import describe_changes, job_fingerprint
+from mpibatch.runtime.jobfile import row_settings
+from mpibatch.runtime.lease import Lease
+from mpibatch.runtime.planner import Plan, make_plan, open_plan
+from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.runtime.supervisor import interpreter_command, processor_environment
+
+FORMAT = 1
+_CHECK_PYTHON_S = 60
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`run.json`: whose run this is."""
+
+    format: int
+    name: str
+    plan_request: str
+    """Digest of what the plan is made from: inputs as the job file has them, and mini_batch_size."""
+    rows: str
+    """Digest of the form of the rows: fragments of different form must not meet in one output."""
+    fingerprint: dict[str, str]
+    """`identity.job_fingerprint`; with its part "inputs" only once the run is complete."""
+
+
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is to go on now."""
+
+    folder: RunFolder
+    lease: Lease
+    plan: Plan
+    record: RunRecord
+
+
+class Reused(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished run of the same job: nothing is to be done."""
+
+    folder: RunFolder
+    result: JobResult
+
+
+Say = Callable[[str], None]
+
+
+def begin(job: Job, *, fresh: bool, say: Say) -> Begun | Reused:
+    """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder."""
+    folder = RunFolder(job.output)
+    _refuse_foreign(folder)
+    _refuse_other_job(folder, job, fresh)
+    new = not folder.private.exists()
+    there_before = folder.root.exists()
+    with storing(f"the run folder {folder.root}"):
+        folder.private.mkdir(parents=True, exist_ok=True)
+    lease = Lease(folder)
+    try:
+        lease.acquire(say)
+        try:
+            folder.stop.unlink(missing_ok=True)
+            if fresh:
+                clear(folder, job)
+            _run_prepare(job, say)
+            return _decide(job, folder, lease, say)
+        except BaseException:
+            lease.release()
+            raise
+    except Exception:
+        if new:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder.private)
+                if not there_before:
+                    folder.root.rmdir()
+        raise
+
+
+def _decide(job: Job, folder: RunFolder, lease: Lease, say: Say) -> Begun | Reused:
+    result = finished(folder)
+    record = read_record(folder)
+    if result is not None and record is not None:
+        if job.allow_reuse:
+            reused = _reuse(job, folder, record, result)
+            lease.release()
+            return reused
+        say("the run is complete and allow_reuse is false: starting anew")
+        clear(folder, job)
+        record = None
+    _check_python(job)
+    if record is None:
+        with _planning(job):
+            plan = make_plan(job, folder.private)
+        for remark in plan.remarks:
+            say(f"warning: {remark}")
+        record = make_record(job, plan, inputs=False)
+        save_record(folder, record)
+        return Begun(folder=folder, lease=lease, plan=plan, record=record)
+    plan = open_plan(folder.private)
+    now = make_record(job, plan, inputs=False)
+    _refuse_other_rows(folder, record, now)
+    changes = describe_changes(_without_inputs(record.fingerprint), now.fingerprint)
+    if changes:
+        say(f"continuing, although since the last start these have changed: {'; '.join(changes)}")
+    save_record(folder, now)
+    return Begun(folder=folder, lease=lease, plan=plan, record=now)
+
+
+def _without_inputs(fingerprint: dict[str, str]) -> dict[str, str]:
+    return {part: digest for part, digest in fingerprint.items() if part != "inputs"}
+
+
+@contextlib.contextmanager
+def _planning(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        if job.prepare is None:
+            raise
+        raise InputError(f"{error}\n(prepare: {job.prepare} has been run and has not made them)") from error
+
+
+# What is in the folder already
+
+
+def _refuse_foreign(folder: RunFolder) -> None:
+    """A folder that holds something, but no run, is not ours to write into."""
+    root = folder.root
+    if root.exists() and not root.is_dir():
+        raise RunFolderError(
+            f"the run folder {root} is a file. Name another folder: key output, or --output DIR."
+        )
+    if root.is_dir() and not folder.private.is_dir() and any(root.iterdir()):
+        raise RunFolderError(
+            f"the run folder {root} exists, is not empty and is not a run of mpibatch."
+            " Name another folder: key output in the job file, or --output DIR."
+        )
+
+
+def _refuse_other_job(folder: RunFolder, job: Job, fresh: bool) -> None:
+    record = read_record(folder)
+    if record is None or fresh or record.plan_request == plan_request(job):
+        return
+    what = "inputs or mini_batch_size" if record.name == job.name else f"another job: {record.name}"
+    raise RunFolderError(
+        f"the run folder {folder.root} belongs to a run with other settings ({what}). Choose another folder with"
+        " --output DIR, or throw the old run away with --fresh."
+    )
+
+
+def _refuse_other_rows(folder: RunFolder, old: RunRecord, new: RunRecord) -> None:
+    if old.rows != new.rows and folder.sessions():
+        raise RunFolderError(
+            f"the unfinished run in {folder.root} has rows of another form: output_action, the append_row settings"
+            " or summary_only have changed since. Set them back to continue it, choose another folder with"
+            " --output DIR, or throw it away with --fresh."
+        )
+
+
+def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) -> Reused:
+    """The finished run, if it is of this very job; plans anew to see whether the inputs are the same."""
+    aside = folder.private / "compare"
+    try:
+        with storing(str(aside)):
+            aside.mkdir(exist_ok=True)
+        with _planning(job):
+            plan = make_plan(job, aside)
+        try:
+            now = make_record(job, plan, inputs=True)
+        finally:
+            plan.close()
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    changes = describe_changes(record.fingerprint, now.fingerprint)
+    if changes:
+        raise RunFolderError(
+            f"the run in {folder.root} is complete, and since then these have changed: {'; '.join(changes)}."
+            " Choose another folder with --output DIR, or throw the old run away with --fresh."
+        )
+    return Reused(folder=folder, result=result)
+
+
+def finished(folder: RunFolder) -> JobResult | None:
+    """The result of a run that is complete, with its output in its place."""
+    try:
+        result = msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    if result.verdict != "complete" or (result.output is not None and not Path(result.output).is_file()):
+        return None
+    return result
+
+
+def clear(folder: RunFolder, job: Job) -> None:
+    """Remove an old run, and only what a run makes."""
+    result = _any_result(folder)
+    outputs = {folder.root / job.append_row_file_name}
+    if result is not None and result.output is not None:
+        outputs.add(folder.root / Path(result.output).name)
+    with storing(f"the old run in {folder.root}"):
+        for file in (folder.result, folder.failed_items, *outputs):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(folder.logs, ignore_errors=True)
+        for entry in list(folder.private.iterdir()):
+            if entry not in (folder.lease, folder.lock):
+                entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)
+
+
+def _any_result(folder: RunFolder) -> JobResult | None:
+    try:
+        return msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+# Records
+
+
+def read_record(folder: RunFolder) -> RunRecord | None:
+    """Whose run the folder holds; None if none has been planned there."""
+    try:
+        record = msgspec.json.decode(folder.run_file.read_bytes(), type=RunRecord)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise StorageError(
+            f"{folder.run_file} cannot be read: {error}. Restore it, or throw the run away with --fresh."
+        ) from error
+    if record.format != FORMAT:
+        raise RunFolderError(
+            f"the run in {folder.root} was written by another version of mpibatch (format {record.format}; this"
+            f" one, {mpibatch.__version__}, knows {FORMAT}). Continue it with that version, or use --fresh."
+        )
+    return record
+
+
+def make_record(job: Job, plan: Plan, *, inputs: bool) -> RunRecord:
+    """`inputs`: with the size and time of every input file, which takes a look at each."""
+    return RunRecord(
+        format=FORMAT,
+        name=job.name,
+        plan_request=plan_request(job),
+        rows=_digest([job.output_action, row_settings(job) if job.output_action == "append_row" else {}]),
+        fingerprint=job_fingerprint(job, plan, inputs=inputs),
+    )
+
+
+def save_record(folder: RunFolder, record: RunRecord) -> None:
+    with storing(str(folder.run_file)):
+        write_whole(folder.run_file, msgspec.json.encode(record))
+
+
+def plan_request(job: Job) -> str:
+    """Digest of what the plan is made from."""
+    return _digest([job.mini_batch_size, [msgspec.to_builtins(one) for one in job.inputs]])
+
+
+def _digest(what: object) -> str:
+    return blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+# Programs that are run before
+
+
+def _run_prepare(job: Job, say: Say) -> None:
+    if job.prepare is None:
+        return
+    command = [job.python or sys.executable, job.prepare]
+    environment = processor_environment(job.environment_keep, job.environment_variables)
+    ended = subprocess.run(
+        command, cwd=job.job_dir, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    output = (ended.stdout + ended.stderr).decode("utf-8", "replace").rstrip()
+    if ended.returncode != 0:
+        raise ScriptError(
+            f"prepare: {job.prepare} ended with exit code {ended.returncode}:\n{output}\n"
+            "It is run before the work is planned; repair it, or make by hand what it makes and remove the key."
+        )
+    if ended.stdout:
+        say(ended.stdout.decode("utf-8", "replace").rstrip())
+
+
+def _check_python(job: Job) -> None:
+    """Another interpreter has to have an mpibatch of the same version."""
+    if job.python is None:
+        return
+    command = interpreter_command(job.python, "import mpibatch; print(mpibatch.__version__)")
+    environment = processor_environment(job.environment_keep, job.environment_variables)
+    try:
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, errors="replace", check=False,
+            stdin=subprocess.DEVNULL, timeout=_CHECK_PYTHON_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ScriptError(f"python: {job.python} cannot be run: {error}") from error
+    if ended.returncode != 0:
+        raise ScriptError(
+            f"python: {job.python} cannot import mpibatch, which the entry script's process needs there:\n"
+            f"{ended.stderr.rstrip()}\nInstall it: {job.python} -m pip install mpibatch=={mpibatch.__version__}"
+        )
+    version = ended.stdout.strip()
+    if version != mpibatch.__version__:
+        raise ScriptError(
+            f"python: {job.python} has mpibatch {version}, but this is {mpibatch.__version__}. Install the same:"
+            f" {job.python} -m pip install mpibatch=={mpibatch.__version__}"
+        )

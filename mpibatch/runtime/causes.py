@@ -1,0 +1,92 @@
+"""Why items failed: equal errors counted together, with the first of each in time as the example."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from mpibatch.results import CauseGroup
+from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, ErrorReport, Piece, Succeeded
+
+MOST_GROUPS = 200
+_OTHERS = "other errors"
+_PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|/\S+")
+"""What differs between two equal errors: quoted names, numbers, paths."""
+
+_WARNINGS = {
+    WARN_NEWLINE: "a row has a newline inside; it is written as it is, so the output has more lines than rows",
+    WARN_MORE_ROWS: "run() returned more elements than its mini-batch has items; succeeded items are capped at"
+    " the number of items",
+}
+
+
+def short_return(succeeded: int, count: int) -> ErrorReport:
+    """The error of the items that a short return leaves without a row (CONTRACT section 1, cardinality)."""
+    return ErrorReport("ShortReturn", f"run() returned {succeeded} elements for {count} items")
+
+
+class _Group:
+    __slots__ = ("count", "error", "item", "log")
+
+    def __init__(self, error: str, item: str | None, log: str | None) -> None:
+        self.error = error
+        self.item = item
+        self.log = log
+        self.count = 0
+
+
+class Causes:
+    """Collects final failures.
+
+    `item_of`: a piece's first item in words; `log_of`: the log file to look into for an error on a worker;
+    `warn`: told once of each kind of thing that is odd and no failure.
+    """
+
+    def __init__(
+        self,
+        item_of: Callable[[Piece], str],
+        log_of: Callable[[int, ErrorReport], str | None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._item_of = item_of
+        self._log_of = log_of
+        self._warn = warn
+        self._warned = 0
+        self._groups: dict[str, _Group] = {}
+
+    def failure(self, piece: Piece, worker: int | None, error: ErrorReport) -> None:
+        """A piece has failed for good: all its items have."""
+        self._add(piece, piece.count, worker, error)
+
+    def success(self, piece: Piece, outcome: Succeeded, worker: int | None) -> None:
+        """A piece has succeeded, perhaps with fewer elements than items, or oddly."""
+        if outcome.succeeded < piece.count:
+            short = short_return(outcome.succeeded, piece.count)
+            self._add(piece, piece.count - outcome.succeeded, worker, short)
+        if outcome.warnings & ~self._warned:
+            for bit, text in _WARNINGS.items():
+                if outcome.warnings & ~self._warned & bit:
+                    self._warn(f"mini-batch {piece.mini_batch}: {text}")
+            self._warned |= outcome.warnings
+
+    def earlier_shorts(self, piece: Piece, items: int, error: ErrorReport) -> None:
+        """Items of an earlier session that a short return left without a row."""
+        self._add(piece, items, None, error)
+
+    def groups(self) -> list[CauseGroup]:
+        """All groups, in the order of their first failure."""
+        return [
+            CauseGroup(error=group.error, item=group.item, count=group.count, log=group.log)
+            for group in self._groups.values()
+        ]
+
+    def _add(self, piece: Piece, items: int, worker: int | None, error: ErrorReport) -> None:
+        text = f"{error.type}: {error.message}" if error.message else error.type
+        key = _PARTICULARS.sub("*", text)
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= MOST_GROUPS:
+                key, text = _OTHERS, _OTHERS
+            log = self._log_of(worker, error) if worker is not None else None
+            group = self._groups.setdefault(key, _Group(text, self._item_of(piece), log))
+        group.count += items

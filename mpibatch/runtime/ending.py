@@ -1,0 +1,101 @@
+"""How a session ended, in the form of `job_result.json`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from mpibatch.core.accounting import Tally, Verdict
+from mpibatch.core.config import Job
+from mpibatch.errors import (
+    EXIT_BUG,
+    EXIT_COMPLETE,
+    EXIT_INTERRUPTED,
+    EXIT_NO_WORKERS,
+    EXIT_STOPPED,
+    EXIT_TOO_MANY_ERRORS,
+    EXIT_USAGE,
+    MpibatchError,
+    StoppedError,
+)
+from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts
+from mpibatch.runtime.coordinator import Coordinator
+from mpibatch.work import ErrorReport
+
+_EXIT_CODES: dict[Verdict, int] = {
+    "complete": EXIT_COMPLETE,
+    "too_many_errors": EXIT_TOO_MANY_ERRORS,
+    "failed": EXIT_TOO_MANY_ERRORS,
+    "no_workers": EXIT_NO_WORKERS,
+    "stopped": EXIT_STOPPED,
+}
+
+
+def make_result(
+    *,
+    job: Job,
+    coordinator: Coordinator,
+    tally: Tally,
+    groups: list[CauseGroup],
+    error: Exception | None,
+    interrupted: bool,
+    sessions: int,
+    ended_now: int,
+    elapsed_s: float,
+    processing_s: float,
+    log_of: Callable[[int, ErrorReport], str],
+) -> JobResult:
+    """`error`: what broke the writer thread off; `ended_now`: mini-batches that ended in this session."""
+    verdict, reason, exit_code = _verdict(coordinator, error, interrupted)
+    rows_file = os.path.join(job.output, job.append_row_file_name)
+    has_output = verdict == "complete" and job.output_action == "append_row"
+    return JobResult(
+        verdict=verdict,
+        exit_code=exit_code,
+        reason=reason,
+        items=ItemCounts(total=tally.items_total, succeeded=tally.items_succeeded, failed=tally.items_failed),
+        mini_batches=MiniBatchCounts(
+            total=tally.mini_batches_total,
+            succeeded=tally.mini_batches_succeeded,
+            failed=tally.mini_batches_failed,
+            attempts=tally.attempts,
+        ),
+        rows=tally.rows,
+        elapsed_s=round(elapsed_s, 6),
+        processing_s=round(processing_s, 6),
+        mini_batches_per_s=round(ended_now / processing_s, 3) if processing_s > 0 else 0.0,
+        sessions=sessions,
+        output=rows_file if has_output else None,
+        first_cause=_first_cause(coordinator, error, groups, log_of),
+    )
+
+
+def _verdict(
+    coordinator: Coordinator, error: Exception | None, interrupted: bool
+) -> tuple[Verdict, str, int]:
+    if isinstance(error, StoppedError):
+        return "stopped", str(error), error.exit_code
+    if error is not None:
+        return "failed", str(error), error.exit_code if isinstance(error, MpibatchError) else EXIT_BUG
+    if coordinator.unusable is not None:
+        return "failed", coordinator.reason, EXIT_USAGE
+    verdict = coordinator.verdict
+    exit_code = EXIT_INTERRUPTED if verdict == "stopped" and interrupted else _EXIT_CODES[verdict]
+    return verdict, coordinator.reason, exit_code
+
+
+def _first_cause(
+    coordinator: Coordinator,
+    error: Exception | None,
+    groups: list[CauseGroup],
+    log_of: Callable[[int, ErrorReport], str],
+) -> CauseGroup | None:
+    if error is not None:
+        return CauseGroup(error=str(error), item=None, count=0, log=None)
+    gave_up = coordinator.gave_up
+    if gave_up is not None and (coordinator.verdict == "no_workers" or coordinator.unusable is not None):
+        worker, report = gave_up
+        return CauseGroup(
+            error=f"{report.type}: {report.message}", item=None, count=0, log=log_of(worker, report)
+        )
+    return groups[0] if groups else None

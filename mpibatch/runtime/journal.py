@@ -1,0 +1,142 @@
+"""Journals and row segments as files: one of each a session, written by that session alone.
+
+A journal is a header of 64 bytes and records of `core.history`. A later session seals it at its last
+valid record by writing down how many there were; nothing is ever truncated, and what a session that
+was thought dead may still append does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from mpibatch.core import history
+from mpibatch.errors import StorageError
+from mpibatch.runtime.files import storing, sync_folder, write_whole
+from mpibatch.runtime.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mpibatch.core.history import Records
+
+_HEADER = struct.Struct("<8sII32sQII")
+_MAGIC = b"mpibjrnl"
+_VERSION = 1
+HEADER_SIZE = _HEADER.size
+
+
+def _header(session: int, plan_fingerprint: str) -> bytes:
+    digest = bytes.fromhex(plan_fingerprint)[:32].ljust(32, b"\0")
+    head = _HEADER.pack(_MAGIC, _VERSION, session, digest, history.RECORD_SIZE, 0, 0)
+    return head[:-4] + struct.pack("<I", zlib.crc32(head[:-4]))
+
+
+class Journal:
+    """The journal and the row segment of the running session. Not thread-safe: the writer thread's own."""
+
+    def __init__(self, folder: RunFolder, session: int, plan_fingerprint: str) -> None:
+        """Claims the session's number. FileExistsError: another start has just claimed it."""
+        self._session = session
+        self._places = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._journal_fd = os.open(folder.journal(session), flags, 0o666)
+        self._rows_fd = os.open(folder.rows(session), flags, 0o666)
+        _write_all(self._journal_fd, _header(session, plan_fingerprint))
+        os.fsync(self._journal_fd)
+        os.fsync(self._rows_fd)
+        sync_folder(folder.private)
+
+    def append_rows(self, data: bytes) -> None:
+        """Append to the row segment; durable after `commit`."""
+        _write_all(self._rows_fd, data)
+
+    def commit(self, records: bytes) -> Records:
+        """Make durable what the records name, then the records themselves. Returns them as read back."""
+        # The segment before its records, so that a record never names bytes that are not there.
+        os.fdatasync(self._rows_fd)
+        sealed = history.seal(records, self._session, self._places)
+        _write_all(self._journal_fd, sealed)
+        os.fdatasync(self._journal_fd)
+        self._places += len(records) // history.RECORD_SIZE
+        return _records(sealed)
+
+    def close(self) -> None:
+        os.close(self._journal_fd)
+        os.close(self._rows_fd)
+
+
+def _records(data: bytes) -> Records:
+    import numpy as np
+
+    return np.frombuffer(data, dtype=np.dtype(history.FIELDS))
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tuple[Records, int]:
+    """The valid records of one session that count (see `write_about`), and how many are damaged.
+
+    StorageError if the file is not a journal of this plan.
+    """
+    path = folder.journal(session)
+    with storing(str(path)), open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size < HEADER_SIZE:
+            return _records(b""), 0  # Killed while it began.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if data[:HEADER_SIZE] != _header(session, plan_fingerprint):
+        raise StorageError(
+            f"{path} is damaged or belongs to another plan: its header is not that of session {session} of this"
+            " run. Restore it from a backup, or begin anew with --fresh."
+        )
+    body = memoryview(data)[HEADER_SIZE:]
+    sealed = _sealed_at(folder, session)
+    if sealed is not None:
+        body = body[: sealed * history.RECORD_SIZE]
+    return history.unseal(body, session)
+
+
+def _sealed_at(folder: RunFolder, session: int) -> int | None:
+    """How many places of a session's journal its first successor found valid; None if none has looked."""
+    for later in folder.sessions():
+        if later > session:
+            seals: dict[str, int] = read_about(folder, later)["seals"]
+            if str(session) in seals:
+                return seals[str(session)]
+    return None
+
+
+def read_about(folder: RunFolder, session: int) -> dict[str, Any]:
+    """What a session wrote of itself when it began: "seals", and "workers" with the log files of each."""
+    try:
+        about: dict[str, Any] = json.loads(folder.about(session).read_bytes())
+    except FileNotFoundError:  # Killed while it began.
+        return {"seals": {}, "workers": []}
+    return about
+
+
+def write_about(folder: RunFolder, session: int, workers: list[dict[str, Any]]) -> None:
+    """Write down, for `session`, who works in it, and how long each older journal is now: no more counts."""
+    seals = {}
+    for older in folder.sessions():
+        if older < session:
+            size = max(0, folder.journal(older).stat().st_size - HEADER_SIZE)
+            sealed = _sealed_at(folder, older)
+            whole = size // history.RECORD_SIZE
+            seals[str(older)] = whole if sealed is None else min(sealed, whole)
+    about = {"seals": seals, "workers": workers}
+    with storing(str(folder.about(session))):
+        write_whole(folder.about(session), json.dumps(about).encode())
+
+
+def read_bytes(folder: RunFolder, session: int, offset: int, length: int) -> bytes:
+    """Bytes of a session's row segment, fewer if it is shorter."""
+    with open(folder.rows(session), "rb") as file:
+        file.seek(offset)
+        return file.read(length)

@@ -1,0 +1,354 @@
+"""The processor: the child process in which the entry script runs.
+
+Its worker starts it with one end of a stream socketpair, over which frames go both ways, and with
+a memory both see, the clock, that says at any time which attempt is running and since when.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import mmap
+import os
+import signal
+import sys
+from _thread import get_ident  # That of `threading`, which costs start-up time.
+from collections.abc import Iterator
+from time import monotonic_ns, perf_counter
+from types import FrameType
+from typing import NoReturn, assert_never
+
+import mpibatch
+from mpibatch.core.framing import FrameError, FrameReader, frame
+from mpibatch.core.grants import RunTimes
+from mpibatch.errors import ScriptError
+from mpibatch.messages import (
+    Finish,
+    FromProcessor,
+    Grant,
+    InitFailed,
+    Outcomes,
+    ProcessorSpec,
+    Ready,
+    ToProcessor,
+)
+from mpibatch.outputs.text import BadReturn, NotEncodable, TextEncoder
+from mpibatch.runtime.entry_script import Context, EntryScript, MiniBatch, load, log_error, report
+from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Paths, Succeeded
+
+CLOCK_BYTES = 4096
+_RECEIVE_BYTES = 1 << 18
+_SEND_AFTER_S = 0.001
+_SEND_AFTER_BYTES = 1 << 16
+_OUTCOME_BYTES = 64
+"""About what an outcome takes besides its fragment."""
+_IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+_FS_ENCODING = sys.getfilesystemencoding()
+_FS_ERRORS = sys.getfilesystemencodeerrors()
+
+
+def main(fd: int, clock_fd: int) -> int:
+    """Serve the worker at the other end of `fd` until it says `Finish`; the exit code.
+
+    `fd`: a blocking stream socket; `clock_fd`: memory of 4096 bytes, at its start two little-endian
+    64-bit numbers: the attempt that is running (0: none) and its start (`time.monotonic_ns`).
+    """
+    _prepare_process()
+    os.set_inheritable(clock_fd, False)
+    clock = memoryview(mmap.mmap(clock_fd, CLOCK_BYTES)).cast("Q")
+    os.close(clock_fd)
+    link = Link(fd)
+    try:
+        first = link.first()
+    except FrameError as error:
+        link.send(InitFailed(_other_version(f"its first message is not understood ({error})"), True))
+        return 1
+    if first.version != mpibatch.__version__:
+        link.send(InitFailed(_other_version(f"the run is one of mpibatch {first.version}"), True))
+        return 1
+    started = perf_counter()
+    script = _start_script(first, link)
+    if script is None:
+        return 1
+    link.send(Ready(perf_counter() - started))
+    Processor(first, script, link, clock).serve()
+    _shut_down(first, script)
+    return 0
+
+
+class Link:
+    """Frames to and from the worker. `forked`: this is a copy of the process, and must not speak for it."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        self._fd = fd
+        self._reader: FrameReader[ToProcessor] = FrameReader(ToProcessor)
+        self._rest: Iterator[ToProcessor] = iter(())
+        self.forked = False
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def first(self) -> ProcessorSpec:
+        """Wait for the first message. Raises `FrameError` if it is not a `ProcessorSpec`."""
+        message = next(self.messages())
+        if not isinstance(message, ProcessorSpec):
+            raise FrameError(f"{type(message).__name__} came before ProcessorSpec")
+        return message
+
+    def messages(self) -> Iterator[ToProcessor]:
+        """The messages that are there; blocks until there is one. Ends the process if the worker has died."""
+        while True:
+            some = False
+            for message in self._rest:
+                some = True
+                yield message
+            if some:
+                return
+            try:
+                data = os.read(self._fd, _RECEIVE_BYTES)
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._worker_died()
+            self._rest = self._reader.feed(data)
+
+    def send(self, message: FromProcessor) -> None:
+        """Send all of it; blocks meanwhile, as the worker always reads."""
+        if self.forked:
+            end_copy()
+        view = memoryview(frame(message))
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except ConnectionError:
+            self._worker_died()
+
+    def _let_go(self) -> None:
+        """In a child that the script forks."""
+        self.forked = True
+        os.close(self._fd)
+
+    @staticmethod
+    def _worker_died() -> NoReturn:
+        os._exit(1)
+
+
+class Processor:
+    """Works off what is granted, in order, and sends the outcomes, some at a time."""
+
+    def __init__(self, spec: ProcessorSpec, script: EntryScript, link: Link, clock: memoryview) -> None:
+        self._spec = spec
+        self._run = script.run
+        self._takes_context = script.takes_context
+        self._encoder = TextEncoder(spec.output_action, spec.append_row)
+        self._link = link
+        self._clock = clock
+        self._times = RunTimes()
+        self._unsent: list[Outcome] = []
+        self._unsent_bytes = 0
+        self._unsent_since = 0.0
+
+    def serve(self) -> None:
+        """Return at `Finish`."""
+        while True:
+            for message in self._link.messages():
+                match message:
+                    case Grant():
+                        for work in message.assignments:
+                            self._work_off(work)
+                    case Finish():
+                        self._flush()
+                        return
+                    case ProcessorSpec():
+                        raise FrameError("ProcessorSpec came twice")
+                    case _:
+                        assert_never(message)
+            self._flush()
+
+    def _work_off(self, work: Assignment) -> None:
+        # What comes may kill this process: long work that is finished must not be lost with it.
+        if self._unsent and (self._times.mean_s or 0.0) > _SEND_AFTER_S:
+            self._flush()
+        outcome = self._attempt(work)
+        now = perf_counter()
+        self._times.add(outcome.process_s if isinstance(outcome, Succeeded) else outcome.run_s)
+        if not self._unsent:
+            self._unsent_since = now
+        self._unsent.append(outcome)
+        self._unsent_bytes += _OUTCOME_BYTES + (
+            len(outcome.fragment) if isinstance(outcome, Succeeded) else len(outcome.error.details)
+        )
+        if self._unsent_bytes >= _SEND_AFTER_BYTES or now - self._unsent_since >= _SEND_AFTER_S:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._unsent:
+            self._link.send(Outcomes(self._unsent))
+            self._unsent = []
+            self._unsent_bytes = 0
+
+    def _attempt(self, work: Assignment) -> Outcome:
+        clock = self._clock
+        started = called = perf_counter()
+        run_s = 0.0
+        clock[1] = monotonic_ns()
+        clock[0] = work.attempt  # After its start, so that its worker never sees it with an older one.
+        mini_batch: MiniBatch | None = None
+        try:
+            mini_batch = _read_items(work)
+            called = perf_counter()
+            if self._takes_context:
+                result = self._run(mini_batch, Context(work, self._spec.datasets))
+            else:
+                result = self._run(mini_batch)
+            collected = self._encoder.collect(result)
+            run_s = perf_counter() - called
+            rows = self._encoder.encode(collected, work.count)
+        except BaseException as error:
+            return self._failed(work, error, run_s or perf_counter() - called)
+        self._stop_clock()
+        return Succeeded(
+            work.attempt,
+            min(rows.returned, work.count),
+            rows.rows,
+            run_s,
+            perf_counter() - started,
+            rows.fragment,
+            rows.header,
+            rows.warnings,
+        )
+
+    def _failed(self, work: Assignment, error: BaseException, run_s: float) -> Failed:
+        cause: Cause = "raised"
+        if isinstance(error, BadReturn):
+            cause = "bad_return"
+        elif isinstance(error, NotEncodable):
+            cause = "not_encodable"
+        words, text = report(error, "in run()")  # Still timed: it calls code of the script (__str__).
+        self._stop_clock()
+        place = f"mini-batch {work.mini_batch}, attempt {work.attempt} (retry {work.retry})"
+        log_error(
+            self._spec.error_file,
+            f"{self._spec.name}: {place}, items {work.first} to {work.first + work.count - 1} of it",
+            _read_items(work),  # Again, as the script may have changed its list.
+            text,
+        )
+        return Failed(work.attempt, cause, words, run_s)
+
+    def _stop_clock(self) -> None:
+        if self._link.forked:
+            end_copy()
+        self._clock[0] = 0
+
+
+def _read_items(work: Assignment) -> MiniBatch:
+    """The paths as `os.fsdecode` spells them."""
+    source = work.source
+    match source:
+        case Paths():
+            items = MiniBatch(source.blob.decode(_FS_ENCODING, _FS_ERRORS).split("\0"))
+        case _:
+            assert_never(source)
+    items.task_id = work.mini_batch
+    return items
+
+
+# Start and end
+
+
+def _prepare_process() -> None:
+    faulthandler.enable()
+    for number in _IGNORED_SIGNALS:
+        signal.signal(number, _ignore)
+    guard = _ForkGuard()
+    os.register_at_fork(
+        before=guard.before, after_in_parent=guard.after_in_parent, after_in_child=guard.after_in_child
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # By lines, so that what was printed is in the log also if this process is killed; and a
+            # name that is not UTF-8 must not make a print() fail.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+_pid = os.getpid()
+
+
+def _ignore(number: int, _frame: FrameType | None) -> None:
+    """Not SIG_IGN, which the script's subprocesses would inherit. A forked child dies of it as usual."""
+    if os.getpid() != _pid:  # One that was forked by C code, past the guard.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+class _ForkGuard:
+    """Gives forked children the usual signals back, so that `Pool.terminate()` works in the script.
+
+    Python forgets signals that reach a child before it has begun, and what terminates it waits for
+    ever; so they are blocked while it forks, and reach it once they do what they usually do.
+    """
+
+    def __init__(self) -> None:
+        self._masks: dict[int, set[int]] = {}  # By thread, as several may fork.
+
+    def before(self) -> None:
+        self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED_SIGNALS)
+
+    def after_in_parent(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
+
+    def after_in_child(self) -> None:
+        for number in _IGNORED_SIGNALS:
+            if signal.getsignal(number) is _ignore:
+                signal.signal(number, signal.SIG_DFL)
+        self.after_in_parent()
+
+
+def end_copy() -> NoReturn:
+    """A child that the script forked came out of `run()`, into our code."""
+    os.write(2, b"mpibatch: a process that the script forked returned from run(); it is ended here\n")
+    os._exit(1)
+
+
+def _start_script(spec: ProcessorSpec, link: Link) -> EntryScript | None:
+    """Import the script and call its `init()`; None, and `InitFailed` is sent, if that fails."""
+    where = "while it was imported"
+    imported = False
+    try:
+        script = load(spec)
+        imported = True
+        where = "in init()"
+        if script.init is not None:
+            script.init()
+    except BaseException as error:
+        words, text = report(error, where)
+        unusable = not imported and isinstance(error, ScriptError | SyntaxError)
+        log_error(spec.error_file, f"{spec.name}: {spec.script}, {where}", [], text)
+        link.send(InitFailed(words, unusable))
+        return None
+    return script
+
+
+def _shut_down(spec: ProcessorSpec, script: EntryScript) -> None:
+    """Call `shutdown()`. What it raises changes no outcome: it is told of in the logs."""
+    if script.shutdown is None:
+        return
+    try:
+        script.shutdown()
+    except BaseException as error:
+        words, text = report(error, "in shutdown()")
+        log_error(spec.error_file, f"{spec.name}: {spec.script}, in shutdown()", [], text)
+        line = f"mpibatch: shutdown() raised {words.type}: {words.message}\n"
+        try:
+            os.write(2, line.encode())
+        except OSError:
+            pass
+
+
+def _other_version(why: str) -> ErrorReport:
+    ours = f"{mpibatch.__version__} (in {os.path.dirname(mpibatch.__file__)})"
+    return ErrorReport(
+        "VersionMismatch",
+        f"{sys.executable} has mpibatch {ours}, but {why}; install the same version of mpibatch there, "
+        "or change `python:` in the job file",
+    )

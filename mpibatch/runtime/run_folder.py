@@ -1,0 +1,43 @@
+"""Where everything of a run lies (DESIGN section 5)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_JOURNAL = re.compile(r"session-(\d+)\.journal")
+
+
+class RunFolder:
+    """Names only; nothing is made or read but the list of sessions."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.private = self.root / ".mpibatch"
+        self.run_file = self.private / "run.json"
+        self.lease = self.private / "lease.json"
+        self.lock = self.private / "lock"
+        self.stop = self.private / "stop"
+        self.progress = self.private / "progress.json"
+        self.partial_output = self.private / "output.partial"
+        self.result = self.root / "job_result.json"
+        self.failed_items = self.root / "failed_items.jsonl"
+        self.logs = self.root / "logs"
+
+    def journal(self, session: int) -> Path:
+        return self.private / f"session-{session:04d}.journal"
+
+    def rows(self, session: int) -> Path:
+        """The row segment of a session: fragments, and error reports of failed attempts."""
+        return self.private / f"session-{session:04d}.rows"
+
+    def about(self, session: int) -> Path:
+        """What a session wrote of itself when it began."""
+        return self.private / f"session-{session:04d}.json"
+
+    def sessions(self) -> list[int]:
+        """The numbers of all sessions so far, in order."""
+        if not self.private.is_dir():
+            return []
+        found = (_JOURNAL.fullmatch(entry.name) for entry in self.private.iterdir())
+        return sorted(int(match[1]) for match in found if match)

@@ -1,0 +1,93 @@
+"""What each worker is told before its first mini-batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import mpibatch
+from mpibatch.core.config import Job
+from mpibatch.core.ranks import WorkerPlace
+from mpibatch.messages import ProcessorSpec, WorkerSetup
+from mpibatch.runtime.jobfile import row_settings
+from mpibatch.runtime.run_folder import RunFolder
+
+HEARTBEAT_S = 5.0
+
+
+def process_name(place: WorkerPlace) -> str:
+    """process000, process001, ... on each node."""
+    return f"process{place.local_index:03d}"
+
+
+def node_name(place: WorkerPlace) -> str:
+    """The folder of a node's logs."""
+    return place.host.replace("/", "_")
+
+
+def log_files(folder: RunFolder, place: WorkerPlace) -> dict[str, Any]:
+    """The log files of a worker, as in CONTRACT section 6, and its name for people."""
+    node, process = node_name(place), process_name(place)
+    user = folder.logs.absolute() / "user"
+    return {
+        "name": f"{process} on {node}",
+        "stdout": str(user / "stdout" / node / f"{process}.stdout.txt"),
+        "stderr": str(user / "stderr" / node / f"{process}.stderr.txt"),
+        "errors": str(user / "error" / node / f"{process}.txt"),
+        "sys": str(folder.logs.absolute() / "sys" / "node" / node / f"{place.rank}.txt"),
+    }
+
+
+def worker_setup(job: Job, folder: RunFolder, place: WorkerPlace, *, silence_s: float) -> WorkerSetup:
+    """`silence_s`: after so long without a word from rank 0 a worker ends."""
+    logs = log_files(folder, place)
+    output = str(folder.root.absolute())
+    environment = {**job.environment_variables, "AZUREML_BI_OUTPUT_PATH": output}
+    if job.models:
+        environment["AZUREML_MODEL_DIR"] = os.path.commonpath(
+            [str(Path(path).parent) for path in job.models.values()]
+        )
+    return WorkerSetup(
+        worker=place.worker,
+        processor=ProcessorSpec(
+            name=process_name(place),
+            script=job.entry_script,
+            is_module=job.entry_is_module,
+            source_directory=job.source_directory,
+            argv=[*_system_arguments(job), *job.arguments],
+            output_action=job.output_action,
+            append_row=row_settings(job) if job.output_action == "append_row" else {},
+            datasets=[one.text for one in job.inputs],
+            error_file=logs["errors"],
+            version=mpibatch.__version__,
+        ),
+        python=job.python,
+        environment=environment,
+        environment_keep=job.environment_keep,
+        stdout_file=logs["stdout"],
+        stderr_file=logs["stderr"],
+        log_file=logs["sys"],
+        logging_level=job.logging_level,
+        run_invocation_timeout_s=job.run_invocation_timeout,
+        init_timeout_s=job.init_timeout,
+        kill_grace_s=job.shutdown_timeout,
+        heartbeat_s=HEARTBEAT_S,
+        silence_s=silence_s,
+    )
+
+
+def _system_arguments(job: Job) -> list[str]:
+    """What the reference passes before the user's arguments (CONTRACT section 1)."""
+    return [
+        "--mini_batch_size", str(job.mini_batch_size),
+        "--process_count_per_node", str(job.process_count_per_node or 1),
+        "--node_count", str(job.node_count or 1),
+        "--error_threshold", str(job.error_threshold),
+        "--run_invocation_timeout", f"{job.run_invocation_timeout:g}",
+        "--run_max_try", str(job.run_max_try),
+        "--output_action", job.output_action,
+        "--append_row_file_name", job.append_row_file_name,
+        "--logging_level", job.logging_level,
+        "--output", job.output,
+    ]  # fmt: skip

@@ -1,0 +1,241 @@
+"""The writer thread: whatever may wait for a disk happens there, and MPI never does.
+
+Rows and records come in batches from the coordinator. They are committed in groups: rows first, then
+the records that name them. Between commits the output file grows by what is complete from the front.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mpibatch.core import history
+from mpibatch.core.history import CAUSES, Facts
+from mpibatch.errors import MpibatchError, StorageError
+from mpibatch.outputs.assemble import Assembly, DamagedFragments
+from mpibatch.runtime.files import storage_error
+from mpibatch.runtime.journal import Journal
+from mpibatch.work import ErrorReport, Failed, Piece, Succeeded
+
+if TYPE_CHECKING:
+    from mpibatch.core.history import Records
+
+COMMIT_S = 1.0
+COMMIT_BYTES = 64 << 20
+HAND_OVER_S = 0.02
+HAND_OVER_BYTES = 1 << 20
+MOST_BACKLOG_BYTES = 256 << 20
+"""Rows that may wait for the disk; above, the coordinator takes in nothing more."""
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    rows: list[bytes]
+    row_bytes: int
+    records: bytes
+
+
+class _Finish(msgspec.Struct, frozen=True):
+    complete: bool
+
+
+_Item = _Batch | _Finish | Callable[[], None]
+
+
+class Writer:
+    """`start` it, then call `success`, `failure` and `loss`, `pump` often, and `finish` once.
+
+    `error` holds what made the thread end early; nothing that was handed over later is kept then.
+    `facts` belongs to the thread while it runs.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        facts: Facts,
+        session: int,
+        assembly: Assembly | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._facts = facts
+        self._session = session
+        self._assembly = assembly
+        self._clock = clock
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        # Of the coordinator's side
+        self._offset = 0
+        self._rows: list[bytes] = []
+        self._row_bytes = 0
+        self._records = bytearray()
+        self._handed_over_at = 0.0
+        self._handed_over_bytes = 0
+        # Of the thread's side
+        self._uncommitted = bytearray()
+        self._uncommitted_bytes = 0
+        self._committed_at = 0.0
+        self._written_bytes = 0
+        self.error: MpibatchError | Exception | None = None
+        self.durable_at: float | None = None
+        """When, by `clock`, all was durable and, if complete, the output in its place."""
+
+    # The coordinator's side
+
+    def start(self) -> None:
+        self._committed_at = self._clock()
+        self._thread.start()
+
+    def success(self, piece: Piece, worker: int, outcome: Succeeded) -> None:
+        """Keep the fragment of an accepted attempt and record it."""
+        offset, length, crc = self._keep(outcome.fragment)
+        self._records += history.record(
+            kind=history.SUCCEEDED, mini_batch=piece.mini_batch, first=piece.first, count=piece.count,
+            attempt=outcome.attempt, worker=worker, offset=offset, length=length, crc=crc,
+            succeeded=outcome.succeeded, rows=outcome.rows, header=outcome.header,
+        )  # fmt: skip
+
+    def failure(self, piece: Piece, worker: int, outcome: Failed, *, tries: int, final: bool) -> None:
+        """Record a failed attempt, with its error."""
+        self._fail(piece, worker, outcome.attempt, CAUSES.index(outcome.cause), outcome.error, tries, final)
+
+    def loss(self, piece: Piece, error: ErrorReport) -> None:
+        """Record a piece that has failed because workers were lost with it."""
+        self._fail(piece, 0, 0, CAUSES.index("lost"), error, 0, True)
+
+    def _fail(
+        self, piece: Piece, worker: int, attempt: int, cause: int, error: ErrorReport, tries: int, final: bool
+    ) -> None:
+        offset, length, crc = self._keep(msgspec.msgpack.encode(error))
+        self._records += history.record(
+            kind=history.FAILED, mini_batch=piece.mini_batch, first=piece.first, count=piece.count,
+            attempt=attempt, worker=worker, flags=history.FINAL if final else 0, cause=cause, tries=tries,
+            offset=offset, length=length, crc=crc,
+        )  # fmt: skip
+
+    def _keep(self, data: bytes) -> tuple[int, int, int]:
+        offset, length = self._offset, len(data)
+        if length:
+            self._rows.append(data)
+            self._offset += length
+            self._row_bytes += length
+        return offset, length, zlib.crc32(data)
+
+    def pump(self, now: float) -> None:
+        """Hand over what has gathered, if it is enough or old enough."""
+        if self._records and (
+            self._row_bytes >= HAND_OVER_BYTES or now - self._handed_over_at >= HAND_OVER_S
+        ):
+            self._hand_over(now)
+
+    def _hand_over(self, now: float) -> None:
+        self._queue.put(_Batch(self._rows, self._row_bytes, bytes(self._records)))
+        self._handed_over_bytes += self._row_bytes
+        self._rows, self._row_bytes, self._records = [], 0, bytearray()
+        self._handed_over_at = now
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Rows that wait for the disk."""
+        return self._handed_over_bytes - self._written_bytes
+
+    def post(self, task: Callable[[], None]) -> None:
+        """Have the thread call `task`: small writing that may wait for a disk. An error in it ends the thread."""
+        self._queue.put(task)
+
+    def commit_soon(self) -> None:
+        """Make durable what has come so far, as the process may be killed in a moment."""
+        if self._records:
+            self._hand_over(self._clock())
+        self._queue.put(self._commit)
+
+    def finish(self, *, complete: bool) -> None:
+        """Commit all; if `complete`, put the output into its place. Then the thread ends: see `alive`."""
+        if self._records:
+            self._hand_over(self._clock())
+        self._queue.put(_Finish(complete))
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    # The thread's side
+
+    def _run(self) -> None:
+        try:
+            while not self._work_off(self._next()):
+                pass
+        except OSError as error:
+            self.error = storage_error(error, f"the run folder {error.filename or ''}".rstrip())
+        except Exception as error:  # Whoever waits for this thread raises it there.
+            self.error = error
+
+    def _next(self) -> _Item | None:
+        wait = max(0.0, self._committed_at + COMMIT_S - self._clock())
+        try:
+            return self._queue.get(timeout=wait) if self._uncommitted else self._queue.get(timeout=COMMIT_S)
+        except queue.Empty:
+            return None
+
+    def _work_off(self, item: _Item | None) -> bool:
+        """True once the thread has to end."""
+        match item:
+            case _Batch(rows, row_bytes, records):
+                self._journal.append_rows(b"".join(rows))
+                self._uncommitted += records
+                self._uncommitted_bytes += row_bytes
+                self._written_bytes += row_bytes
+            case _Finish(complete):
+                self._commit()
+                if complete and self._assembly is not None:
+                    self._complete(self._assembly)
+                self._journal.close()
+                self.durable_at = self._clock()
+                return True
+            case None:
+                pass
+            case _:
+                item()
+        due = self._clock() - self._committed_at >= COMMIT_S or self._uncommitted_bytes >= COMMIT_BYTES
+        if self._uncommitted and due:
+            self._commit()
+            if self._assembly is not None:
+                self._assembly.advance()
+        return False
+
+    def _commit(self) -> None:
+        if self._uncommitted:
+            records = self._journal.commit(bytes(self._uncommitted))
+            history.add_records(self._facts, records, self._session)
+            if self._assembly is not None:
+                self._skip_failed(self._assembly, records)
+            self._uncommitted.clear()
+            self._uncommitted_bytes = 0
+        self._committed_at = self._clock()
+
+    @staticmethod
+    def _skip_failed(assembly: Assembly, records: Records) -> None:
+        final = (records["kind"] == history.FAILED) & ((records["flags"] & history.FINAL) != 0)
+        if final.any():
+            assembly.skip(records["mini_batch"][final].astype("int64"))
+
+    def _complete(self, assembly: Assembly) -> None:
+        try:
+            assembly.complete()
+        except DamagedFragments as damaged:
+            voids = b"".join(
+                history.record(kind=history.VOID, mini_batch=number, first=0, count=0, attempt=0, worker=0)
+                for number in damaged.mini_batches
+            )
+            self._journal.commit(voids)
+            raise StorageError(
+                f"{damaged} (their checksums differ; the first is mini-batch {damaged.mini_batches[0]}). The"
+                " storage has changed what was written. Start again: these mini-batches will be made again."
+            ) from damaged

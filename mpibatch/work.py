@@ -1,0 +1,96 @@
+"""The words for work: what a mini-batch is made of, and how an attempt at it may end.
+
+Frozen structs, encoded as arrays, because tens of thousands of them cross MPI in a second. No
+behaviour beyond what their own fields tell.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """The unit of record: `count` items of `mini_batch`, from its item number `first` on (0-based)."""
+
+    mini_batch: int
+    first: int
+    count: int
+
+
+class Paths(msgspec.Struct, frozen=True, array_like=True, tag="paths"):
+    """Where the items of a piece are, for inputs of files: their paths.
+
+    `blob` holds the paths as the file system spells them (`os.fsencode`), joined by NUL, which no
+    path can contain; so names that are not UTF-8 travel as they are.
+    """
+
+    blob: bytes
+
+
+class Assignment(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt as a worker and its processor are told of it."""
+
+    attempt: int
+    """Number of the attempt in this session, from 1."""
+    mini_batch: int
+    first: int
+    count: int
+    retry: int
+    """Tries that the piece has used up before this one: `context.retry_count`."""
+    position: int
+    """Position in its input of the piece's first item: `context.global_row_index_lower_bound`."""
+    input: int
+    """Number of the input in the job file, from 0."""
+    source: Paths
+
+
+class ErrorReport(msgspec.Struct, frozen=True, array_like=True):
+    """An error as it is shown to people; `type` and `message` also group equal errors."""
+
+    type: str
+    """Class name of an exception, or what happened in our words: `TimedOut`, `Died`."""
+    message: str
+    details: str = ""
+    """Traceback, or the last lines of stderr."""
+
+
+Cause = Literal["raised", "bad_return", "not_encodable", "timed_out", "died"]
+"""Why an attempt failed. All of them cost a try; losses of workers are no failures of an attempt."""
+
+WARN_NEWLINE = 1
+"""A row had a newline inside."""
+WARN_MORE_ROWS = 2
+"""More elements were returned than the mini-batch has items."""
+
+
+class Succeeded(msgspec.Struct, frozen=True, array_like=True, tag="succeeded"):
+    """`run()` returned something usable. `succeeded` may be below the piece's item count."""
+
+    attempt: int
+    succeeded: int
+    """Items that count as succeeded: elements returned, capped at the piece's item count."""
+    rows: int
+    """Rows in the fragment."""
+    run_s: float
+    """Seconds inside `run()`."""
+    process_s: float
+    """Seconds for all of the attempt: reading items, `run()`, encoding."""
+    fragment: bytes
+    header: int = 0
+    """Length in bytes of a header that stands before the rows at the start of the fragment."""
+    warnings: int = 0
+    """Bits `WARN_*`."""
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The attempt failed for a reason of the user's code: it costs a try."""
+
+    attempt: int
+    cause: Cause
+    error: ErrorReport
+    run_s: float = 0.0
+
+
+Outcome = Succeeded | Failed

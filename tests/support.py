@@ -1,0 +1,170 @@
+"""What tests share: jobs made on the fly, the real command line, and looking for what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from mpibatch.local_world import find_mpiexec, launcher_command
+
+COMMAND = [sys.executable, "-m", "mpibatch"]
+RESULT = "job_result.json"
+TIMEOUT_S = 120
+
+
+def make_job(folder: Path, script: str, *, items: int = 6, name: str = "test-job", **keys: Any) -> Path:
+    """A job of `items` small files, item000 and so on, in `folder`; its file's path. Rows go to rows.txt."""
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    for number in range(items):
+        (data / f"item{number:03d}").write_text(f"{number}\n")
+    (folder / "script.py").write_text(textwrap.dedent(script))
+    job = {
+        "name": name,
+        "entry_script": "script.py",
+        "arguments": ["--notes", "${job_dir}/notes"],
+        "inputs": [{"files": "data/"}],
+        "mini_batch_size": 1,
+        "output": "output",
+        "append_row_file_name": "rows.txt",
+        **keys,
+    }
+    file = folder / "job.yaml"
+    file.write_text(yaml.safe_dump(job))
+    return file
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's, so that a child finds mpibatch wherever the tests run."""
+    return {**os.environ, **extra}
+
+
+def mpibatch(
+    *arguments: object, ranks: int | None = None, timeout_s: float = TIMEOUT_S, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end; with `ranks`, as so many ranks of an MPI world."""
+    command, variables = _command(arguments, ranks)
+    options["env"] = {**options.get("env", os.environ), **variables}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=timeout_s,
+        check=False,
+        **options,
+    )
+
+
+def start(*arguments: object, ranks: int | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line, with `ranks` as so many ranks of an MPI world; see that it ends."""
+    command, variables = _command(arguments, ranks)
+    options["env"] = {**options.get("env", os.environ), **variables}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def _command(arguments: Sequence[object], ranks: int | None) -> tuple[list[str], dict[str, str]]:
+    """What to execute, and the variables that it needs."""
+    command = [*COMMAND, *map(str, arguments)]
+    if ranks is None:
+        return command, {}
+    launcher, variables = launcher_command(find_mpiexec(), ranks)
+    return [*launcher, *command], variables
+
+
+def words(ended: subprocess.CompletedProcess[str]) -> str:
+    """What a failed assertion should show of a process."""
+    return f"exit code {ended.returncode}\n--- stdout\n{ended.stdout}\n--- stderr\n{ended.stderr}"
+
+
+def result(output: Path) -> dict[str, Any]:
+    """`job_result.json`."""
+    told: dict[str, Any] = json.loads((output / RESULT).read_text())
+    return told
+
+
+def rows(output: Path, name: str = "rows.txt") -> list[str]:
+    return (output / name).read_text().splitlines()
+
+
+def failed_items(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "failed_items.jsonl").read_text().splitlines()]
+
+
+def wait_until(condition: Callable[[], bool], reason: str, timeout_s: float = 30) -> None:
+    """Until `condition` holds; fails the test, saying for what it waited."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {timeout_s} s in vain until {reason}"
+        time.sleep(0.01)
+
+
+def processes_with(marker: str) -> list[int]:
+    """Processes, beside this one, whose command line or environment holds `marker`."""
+    return sorted(pid for pid, text in _all_processes() if marker.encode() in text)
+
+
+def _all_processes() -> Iterator[tuple[int, bytes]]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = Path(entry.path, "cmdline").read_bytes()
+                yield int(entry.name), command + b"\0" + Path(entry.path, "environ").read_bytes()
+            except OSError:  # It ended meanwhile.
+                continue
+
+
+_RANK = re.compile(rb"\0(?:PMI_RANK|OMPI_COMM_WORLD_RANK)=(\d+)\0")
+
+
+def ranks_with(marker: str) -> dict[int, int]:
+    """The live ranks of an MPI world that hold `marker`: process id by rank."""
+    found: dict[int, int] = {}
+    for pid, text in sorted(_all_processes()):
+        rank = _RANK.search(text)
+        if rank and marker.encode() in text and b"guardian" not in text and b"runtime.processor" not in text:
+            found.setdefault(int(rank[1]), pid)
+    return found
+
+
+def notes(folder: Path) -> list[str]:
+    """Lines that the entry script of `make_job` left in its file of notes."""
+    file = folder / "notes"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def open_gate(folder: Path, name: str = "gate") -> None:
+    """Lets the entry scripts go on that stand at `gate(name)`."""
+    (folder / name).touch()
+
+
+NOTE = """
+import os, sys, time
+
+FOLDER = os.path.dirname(sys.argv[sys.argv.index("--notes") + 1])
+
+def note(text):
+    with open(sys.argv[sys.argv.index("--notes") + 1], "a") as file:
+        file.write(text + "\\n")
+
+def gate(name="gate"):
+    while not os.path.exists(os.path.join(FOLDER, name)):
+        time.sleep(0.005)
+"""
+"""For entry scripts: `note(text)` appends a line to the file that `notes` reads; `gate()` stands still until
+`open_gate`."""
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

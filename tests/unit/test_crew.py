@@ -1,0 +1,106 @@
+"""Who is there, who has what, who could give back."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpibatch.core.backlog import Work
+from mpibatch.core.crew import Crew
+from mpibatch.core.events import Recall
+from mpibatch.work import Piece
+
+
+def give(crew: Crew, number: int, *attempts: int) -> None:
+    """As the dispatcher does it. Mini-batch and attempt have one number here."""
+    crew.workers[number].ready = True
+    for attempt in attempts:
+        work = Work(Piece(attempt, 0, 1))
+        work.live = 1
+        crew.workers[number].attempts[attempt] = work
+    crew.check()
+
+
+def lose(crew: Crew, number: int) -> None:
+    worker = crew.workers[number]
+    worker.lost, worker.ready = True, False
+    crew.take_away(number, worker)
+    crew.check()
+
+
+def test_the_lost_are_not_counted_until_they_are_back() -> None:
+    crew = Crew(2)
+    give(crew, 0, 1, 2)
+    give(crew, 1, 3)
+    lose(crew, 0)
+    assert (crew.alive, crew.in_flight) == (1, 1)
+    assert [work.live for work in crew.workers[0].attempts.values()] == [0, 0]
+    crew.take_back(crew.workers[0])
+    assert len(crew.check()) == 3
+    assert (crew.alive, crew.in_flight) == (2, 3)
+
+
+def test_half_of_what_the_fullest_has_not_begun() -> None:
+    crew = Crew(3)
+    give(crew, 0, 1, 2, 3)
+    give(crew, 1, 4, 5, 6, 7, 8, 9)
+    assert crew.recall_half() == [Recall(1, [7, 8, 9])]
+    assert crew.recall_half() == [Recall(0, [3])]
+    assert crew.recall_half() == [Recall(1, [6])]
+    assert crew.recall_half() == [Recall(0, [2])]
+    assert crew.recall_half() == [Recall(1, [5])]
+    # What is left may be running.
+    assert crew.recall_half() == []
+    crew.check()
+
+
+def test_nobody_asks_the_lost() -> None:
+    crew = Crew(1)
+    give(crew, 0, 1, 2, 3)
+    lose(crew, 0)
+    assert crew.recall_half() == crew.recall_all(0) == []
+    crew.take_back(crew.workers[0])
+    assert crew.recall_all(0) == [Recall(0, [1, 2, 3])]
+    assert crew.recall_all(0) == []
+    crew.check_recalled()
+
+
+def test_the_suspect_is_the_first_and_suspected_once() -> None:
+    crew = Crew(1)
+    worker = crew.workers[0]
+    assert worker.suspect() is None
+    give(crew, 0, 1, 2)
+    assert worker.suspect() is worker.attempts[1]
+    assert worker.suspect() is None
+    del worker.attempts[1]
+    worker.attempts[2].ended = True
+    assert worker.suspect() is None
+
+
+def test_the_hungriest_first() -> None:
+    crew = Crew(3)
+    give(crew, 0, 1)
+    crew.hungry |= {0, 2}
+    assert crew.hungriest_first() == [2, 0]
+    assert crew.has_idle
+    crew.hungry.discard(2)
+    assert not crew.has_idle
+
+
+def test_checks_see_what_is_wrong() -> None:
+    crew = Crew(2)
+    give(crew, 0, 1, 2)
+    with pytest.raises(AssertionError, match="worker 0 is not asked"):
+        crew.check_recalled()
+    crew.workers[0].attempts.popitem()
+    with pytest.raises(AssertionError, match="worker 0: hungry"):
+        crew.check_fed(1)
+    crew.hungry.add(0)
+    with pytest.raises(AssertionError, match="worker 0 starves"):
+        crew.check_fed(1)
+    crew.check_fed(0)
+    crew.workers[0].attempts[1].live = 2
+    with pytest.raises(AssertionError, match="2 live attempts noted, 1 there"):
+        crew.check()
+    crew.alive = 5
+    with pytest.raises(AssertionError, match="5 workers noted, 2 there"):
+        crew.check()

@@ -1,0 +1,352 @@
+"""Journal records and facts: damage is seen, order does not matter more than it should, sums are right."""
+
+from __future__ import annotations
+
+import tracemalloc
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from mpibatch.core import history
+from mpibatch.core.history import (
+    CAUSES,
+    FAILED,
+    FINAL,
+    RECORD_SIZE,
+    SPLIT,
+    SUCCEEDED,
+    VOID,
+    Facts,
+    add_records,
+    no_facts,
+    one_by_one,
+    record,
+    remaining,
+    seal,
+    tally_from,
+    unseal,
+)
+
+ITEMS = 10
+PLAN = 20
+LAST = 3
+"""Items of the last mini-batch."""
+
+
+def item_count(number: int) -> int:
+    assert 0 <= number < PLAN
+    return LAST if number == PLAN - 1 else ITEMS
+
+
+def facts_of_nothing() -> Facts:
+    return no_facts(PLAN, one_by_one(item_count))
+
+
+def success(
+    number: int, *, succeeded: int | None = None, rows: int = 7, attempt: int = 1, **other: int
+) -> bytes:
+    count = other.pop("count", LAST if number == PLAN - 1 else ITEMS)
+    return record(
+        kind=SUCCEEDED,
+        mini_batch=number,
+        first=other.pop("first", 0),
+        count=count,
+        attempt=attempt,
+        worker=0,
+        succeeded=count if succeeded is None else succeeded,
+        rows=rows,
+        **other,
+    )
+
+
+def failure(number: int, *, flags: int = 0, cause: str = "raised", **other: int) -> bytes:
+    count = other.pop("count", LAST if number == PLAN - 1 else ITEMS)
+    fields = {"first": 0, "attempt": 1, "worker": 0, "tries": 1, **other}
+    return record(
+        kind=FAILED, mini_batch=number, count=count, flags=flags, cause=CAUSES.index(cause), **fields
+    )
+
+
+def void(number: int) -> bytes:
+    return record(kind=VOID, mini_batch=number, first=0, count=0, attempt=0, worker=0)
+
+
+def read(*records: bytes, session: int = 1) -> Any:
+    """As a journal gives them back."""
+    found, damaged = unseal(seal(b"".join(records), session, 0), session)
+    assert damaged == 0
+    return found
+
+
+def sums(facts: Facts) -> tuple[int, int, int]:
+    return facts.succeeded, facts.short, facts.rows
+
+
+# Sealing
+
+
+def test_a_record_is_read_back_as_it_was_written() -> None:
+    assert RECORD_SIZE == 64
+    (found,) = read(
+        record(
+            kind=SUCCEEDED, mini_batch=2**40, first=1, count=2, attempt=3, worker=4, flags=FINAL, cause=5,
+            tries=300, offset=2**50, length=6, crc=2**32 - 1, succeeded=7, rows=8, header=9,
+        )
+    )  # fmt: skip
+    written = {
+        "kind": SUCCEEDED, "flags": FINAL, "cause": 5, "tries": 255, "mini_batch": 2**40, "first": 1, "count": 2,
+        "attempt": 3, "worker": 4, "offset": 2**50, "length": 6, "crc": 2**32 - 1, "succeeded": 7, "rows": 8,
+        "header": 9,
+    }  # fmt: skip
+    assert {name: int(found[name]) for name in written} == written
+
+
+def test_sealing_in_parts_is_sealing_at_once() -> None:
+    records = [success(number) for number in range(5)]
+    whole = seal(b"".join(records), 3, 0)
+    assert seal(b"".join(records[:2]), 3, 0) + seal(b"".join(records[2:]), 3, 2) == whole
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\0" * 63, b"\0" * 640, b"\xff" * 640])
+def test_what_is_no_record_is_none(data: bytes) -> None:
+    found, damaged = unseal(data, 1)
+    assert (len(found), damaged) == (0, 0)
+
+
+def test_a_journal_cut_at_every_byte() -> None:
+    journal = seal(b"".join(success(number) for number in range(4)), 1, 0)
+    for cut in range(len(journal) + 1):
+        found, damaged = unseal(journal[:cut], 1)
+        assert damaged == 0
+        assert found["mini_batch"].tolist() == list(range(cut // RECORD_SIZE))
+
+
+def test_a_torn_tail_of_any_bytes_is_forgiven() -> None:
+    random = Random(1)
+    journal = seal(b"".join(success(number) for number in range(3)), 1, 0)
+    for length in range(1, 3 * RECORD_SIZE, 7):
+        for tail in (bytes(length), random.randbytes(length)):
+            found, damaged = unseal(journal + tail, 1)
+            assert (found["mini_batch"].tolist(), damaged) == ([0, 1, 2], 0)
+
+
+def test_every_flipped_bit_is_seen_or_is_in_the_tail() -> None:
+    journal = seal(b"".join((success(0), failure(1), success(2), success(3))), 1, 0)
+    for bit in range(8 * len(journal)):
+        flipped = bytearray(journal)
+        flipped[bit // 8] ^= 1 << bit % 8
+        found, damaged = unseal(bytes(flipped), 1)
+        place = bit // 8 // RECORD_SIZE
+        assert found["mini_batch"].tolist() == [number for number in range(4) if number != place]
+        assert damaged == (1 if place < 3 else 0)
+
+
+def test_strayed_records_are_seen() -> None:
+    journal = seal(b"".join(success(number) for number in range(3)), 1, 0)
+    first, second, third = (journal[at : at + RECORD_SIZE] for at in range(0, len(journal), RECORD_SIZE))
+    assert unseal(first + first + third, 1)[1] == 1
+    assert unseal(second + first + third, 1)[1] == 2
+    assert unseal(first + bytes(RECORD_SIZE) + third, 1)[1] == 1
+    assert len(unseal(journal, 2)[0]) == 0
+
+
+def test_many_records_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = bytearray(seal(b"".join(success(number) for number in range(PLAN)), 1, 0))
+    journal[5 * RECORD_SIZE + 9] ^= 1
+    whole = unseal(bytes(journal), 1)
+    monkeypatch.setattr(history, "_AT_ONCE", 3)
+    parts = unseal(bytes(journal), 1)
+    assert parts[0].tobytes() == whole[0].tobytes()
+    assert parts[1] == whole[1] == 1
+
+
+# Facts
+
+
+def test_successes_and_failures() -> None:
+    facts = facts_of_nothing()
+    records = read(
+        success(0, succeeded=8, rows=9, offset=100, length=5, crc=77, header=2),
+        failure(1),
+        failure(1, tries=2, flags=FINAL),
+        success(PLAN - 1),
+    )
+    assert add_records(facts, records, 1) == 0
+    assert np.flatnonzero(facts.done).tolist() == [0, PLAN - 1]
+    assert sums(facts) == (8 + LAST, 2, 9 + 7)
+    assert facts.attempts == 4
+    stored = (facts.session, facts.offset, facts.length, facts.crc, facts.header)
+    assert [int(column[0]) for column in stored] == [1, 100, 5, 77, 2]
+    assert remaining(facts.done) == [(1, PLAN - 1)]
+
+
+def test_a_duplicate_success_does_not_count() -> None:
+    facts = facts_of_nothing()
+    add_records(facts, read(success(4, offset=1, succeeded=9), success(4, offset=2)), 1)
+    add_records(facts, read(success(4, offset=3), session=2), 2)
+    assert sums(facts) == (9, 1, 7)
+    assert (int(facts.offset[4]), int(facts.session[4]), facts.attempts) == (1, 1, 1)
+
+
+def test_a_void_takes_the_counts_back_over_sessions() -> None:
+    facts = facts_of_nothing()
+    add_records(facts, read(success(4, succeeded=6, rows=6), success(5)), 1)
+    add_records(facts, read(void(4), session=3), 3)
+    assert remaining(facts.done) == [(0, 5), (6, PLAN)]
+    assert sums(facts) == (ITEMS, 0, 7)
+    add_records(facts, read(success(4, succeeded=9, rows=8, offset=44), session=4), 4)
+    assert sums(facts) == (ITEMS + 9, 1, 15)
+    assert (int(facts.session[4]), int(facts.offset[4])) == (4, 44)
+
+
+def test_void_and_success_within_one_session() -> None:
+    facts = facts_of_nothing()
+    add_records(facts, read(success(4, offset=1), void(4), success(4, offset=2), success(4, offset=3)), 1)
+    assert (sums(facts), int(facts.offset[4]), facts.attempts) == ((ITEMS, 0, 7), 2, 2)
+    add_records(facts, read(success(4), void(4)), 2)
+    assert (sums(facts), facts.attempts) == ((0, 0, 0), 2)
+    add_records(facts, read(void(4), void(4)), 3)
+    assert sums(facts) == (0, 0, 0)
+
+
+def test_more_than_there_are_items_is_all_of_them() -> None:
+    facts = facts_of_nothing()
+    assert add_records(facts, read(success(0, succeeded=ITEMS + 2)), 1) == 0
+    assert sums(facts) == (ITEMS, 0, 7)
+
+
+def test_lost_workers_are_no_attempts() -> None:
+    facts = facts_of_nothing()
+    add_records(facts, read(failure(0, cause="lost", flags=FINAL), failure(0, cause="died")), 1)
+    assert facts.attempts == 1
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        success(PLAN, count=ITEMS),
+        success(2**63),
+        success(3, count=ITEMS - 1),
+        success(PLAN - 1, count=ITEMS),
+        success(3, first=1),
+        success(3, length=2**32),
+        failure(PLAN, count=ITEMS),
+        failure(3, first=2),
+        failure(3, count=1),
+        void(PLAN),
+        record(kind=SPLIT, mini_batch=3, first=0, count=ITEMS, attempt=1, worker=0, rows=5),
+        record(kind=0, mini_batch=3, first=0, count=ITEMS, attempt=1, worker=0),
+        record(kind=9, mini_batch=3, first=0, count=ITEMS, attempt=1, worker=0),
+    ],
+    ids=range(13),
+)
+def test_records_that_are_not_of_the_plan_are_damaged(foreign: bytes) -> None:
+    facts = facts_of_nothing()
+    assert add_records(facts, read(success(3), foreign, success(4)), 1) == 1
+    assert np.flatnonzero(facts.done).tolist() == [3, 4]
+    assert facts.attempts == 2
+    assert add_records(no_facts(0, one_by_one(item_count)), read(foreign), 1) == 1
+
+
+def test_no_records() -> None:
+    facts = facts_of_nothing()
+    assert add_records(facts, read(), 1) == 0
+    assert remaining(facts.done) == [(0, PLAN)]
+    assert remaining(no_facts(0, one_by_one(item_count)).done) == []
+
+
+class Simple(NamedTuple):
+    """What one mini-batch's accepted success says."""
+
+    session: int
+    offset: int
+    succeeded: int
+    rows: int
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_facts_are_what_reading_one_by_one_gives(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = Random(seed)
+    monkeypatch.setattr(history, "_AT_ONCE", random.choice((1, 2, 7, 1 << 16)))
+    facts = facts_of_nothing()
+    done: dict[int, Simple] = {}
+    attempts = damaged = damaged_told = 0
+    for session in range(1, 5):
+        records = []
+        for offset in range(random.choice((0, 1, 5, 60))):
+            number = random.randrange(random.choice((2, PLAN)))
+            match random.choice("SSSFVVX"):
+                case "S":
+                    simple = Simple(
+                        session, offset, random.randint(0, item_count(number)), random.randint(0, 9)
+                    )
+                    records.append(
+                        success(number, succeeded=simple.succeeded, rows=simple.rows, offset=offset)
+                    )
+                    attempts += number not in done
+                    done.setdefault(number, simple)
+                case "F":
+                    records.append(failure(number))
+                    attempts += 1
+                case "V":
+                    records.append(void(number))
+                    done.pop(number, None)
+                case _:
+                    records.append(success(number, count=99))
+                    damaged += 1
+        found = read(*records, session=session)
+        cut = random.randint(0, len(found))
+        damaged_told += add_records(facts, found[:cut], session) + add_records(facts, found[cut:], session)
+    assert {int(number) for number in np.flatnonzero(facts.done)} == done.keys()
+    for number, simple in done.items():
+        stored = (facts.session, facts.offset, facts.item_successes, facts.row_counts)
+        assert Simple(*(int(column[number]) for column in stored)) == simple
+    assert facts.succeeded == sum(simple.succeeded for simple in done.values())
+    assert facts.short == sum(map(item_count, done)) - facts.succeeded
+    assert facts.rows == sum(simple.rows for simple in done.values())
+    assert (facts.attempts, damaged_told) == (attempts, damaged)
+
+
+def test_the_tally_of_a_new_session() -> None:
+    facts = facts_of_nothing()
+    add_records(facts, read(success(0, succeeded=8), failure(1, flags=FINAL), success(PLAN - 1)), 1)
+    tally = tally_from(facts, 193, PLAN)
+    assert (tally.items_total, tally.mini_batches_total) == (193, PLAN)
+    assert (tally.items_succeeded, tally.items_failed) == (8 + LAST, 2)
+    assert (tally.mini_batches_succeeded, tally.mini_batches_failed) == (2, 0)
+    assert (tally.attempts, tally.rows) == (3, 14)
+
+
+@pytest.mark.parametrize(
+    ("done", "ranges"),
+    [
+        ("", []),
+        ("0", [(0, 1)]),
+        ("1", []),
+        ("0110", [(0, 1), (3, 4)]),
+        ("1001", [(1, 3)]),
+        ("10101", [(1, 2), (3, 4)]),
+    ],
+)
+def test_remaining(done: str, ranges: list[tuple[int, int]]) -> None:
+    assert remaining(np.array([digit == "1" for digit in done], bool)) == ranges
+
+
+def test_a_million_mini_batches_take_less_than_32_bytes_each() -> None:
+    count = 1_000_000
+    numbers = np.arange(count)
+    records = np.zeros(count, np.dtype(history.FIELDS))
+    records["kind"], records["mini_batch"], records["count"] = SUCCEEDED, numbers, ITEMS
+    records["succeeded"] = ITEMS
+    tracemalloc.start()
+    try:
+        facts = no_facts(count, lambda some: np.full(len(some), ITEMS))
+        assert tracemalloc.get_traced_memory()[0] < 32 * count
+        assert add_records(facts, records, 1) == 0
+        assert tracemalloc.get_traced_memory()[1] < 32 * count + (32 << 20)
+    finally:
+        tracemalloc.stop()
+    assert facts.succeeded == count * ITEMS
+    assert remaining(facts.done) == []
