@@ -7,6 +7,7 @@ write one output.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -83,6 +84,7 @@ def speaks_for_all(environment: Mapping[str, str]) -> bool:
 
 def quiet_exit(code: int) -> NoReturn:
     """End at once, without `MPI_Finalize`, which cannot return when a rank is lost."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # Nobody reads it any more.
+            stream.flush()
     os._exit(code)

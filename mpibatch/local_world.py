@@ -1,12 +1,14 @@
 """A world of ranks started here: `mpiexec` as a child, and what its parent does meanwhile.
 
-The parent and rank 0 speak through a folder: a stop file from the parent, the exit code from rank 0. So no
-signal need reach the launcher, which would kill its ranks.
+The parent and rank 0 speak through a folder: the parent's signals go there, the exit code comes from there.
+So no signal need reach the launcher, which would kill its ranks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ from types import FrameType
 from mpibatch.errors import EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError
 from mpibatch.launch import STARTED, TTY
 from mpibatch.runtime.lease import process_started
-from mpibatch.runtime.stops import AT_ONCE, EXIT_CODE_FILE, LOCAL_FOLDER, PARENT, STOP_FILE
+from mpibatch.runtime.stops import BEGUN_FILE, EXIT_CODE_FILE, LOCAL_FOLDER, PARENT, SIGNALS_FILE
 from mpibatch.runtime.supervisor import interpreter_command
 
 _CALL = "from mpibatch.__main__ import main; raise SystemExit(main())"
@@ -61,7 +63,7 @@ def launcher_command(mpiexec: str, ranks: int) -> tuple[list[str], dict[str, str
 
 
 class _Parent:
-    """Signals of this process become stop files for rank 0."""
+    """Signals of this process become lines of a file that rank 0 reads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -79,9 +81,12 @@ class _Parent:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         self.interrupted = self.interrupted or number == signal.SIGINT
-        (self._folder / STOP_FILE).write_text(AT_ONCE if self._count > 1 else signal.Signals(number).name)
-        if self._count > 2 and self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # All has ended a moment ago.
+            # Appended, as the next signal may come in the midst of this.
+            with open(self._folder / SIGNALS_FILE, "a", encoding="ascii") as file:
+                file.write(f"{signal.Signals(number).name}\n")
+            if self._count > 2 and self._process is not None:
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def run_world(arguments: Sequence[str], ranks: int, started_at: float) -> int:
@@ -102,19 +107,22 @@ def run_world(arguments: Sequence[str], ranks: int, started_at: float) -> int:
         if sys.stderr.isatty():
             environment[TTY] = os.ttyname(sys.stderr.fileno())
         # In a session of its own, so that a terminal's Ctrl-C reaches this process and not the launcher.
-        process = subprocess.Popen(
-            [*command, *interpreter_command(None, _CALL), *arguments],
-            stdin=subprocess.DEVNULL, env=environment, start_new_session=True,
-        )  # fmt: skip
+        command += [*interpreter_command(None, _CALL), *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
         parent.watch(process)
         returncode = process.wait()
-        return _exit_code(folder, returncode, parent.interrupted)
+        return _exit_code(folder, command, returncode, parent.interrupted)
 
 
-def _exit_code(folder: Path, returncode: int, interrupted: bool) -> int:
+def _exit_code(folder: Path, command: list[str], returncode: int, interrupted: bool) -> int:
     try:
         code = int((folder / EXIT_CODE_FILE).read_text())
     except FileNotFoundError:
+        if not interrupted and not (folder / BEGUN_FILE).exists():
+            raise LaunchError(
+                f"{command[0]} ended with {returncode} before rank 0 had begun; what it said stands above."
+                f" The command was: {shlex.join(command)}"
+            ) from None
         print(
             f"mpibatch: the MPI ranks were lost (mpiexec ended with {returncode}) before the run ended."
             " What was finished is kept: start the same command again to continue.",

@@ -2,6 +2,7 @@
 
 Between ranks a message is one msgpack body; between a worker and its processor it is the same body
 behind a length (`core.framing`). What crosses MPI carries descriptors and rows, never input data.
+Names of files, arguments and variables are bytes, as `os.fsencode` gives them: they need not be UTF-8.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
 
     name: str
     """process000, process001, ... on its node."""
-    script: str
+    script: bytes
     """Absolute path of the entry script's file, or a dotted module name where `is_module`."""
     is_module: bool
-    source_directory: str | None
+    source_directory: bytes | None
     """Absolute; goes on `sys.path` first, then the script's own folder."""
-    argv: list[str]
+    argv: list[bytes]
     """What `sys.argv` holds after the script's path."""
     output_action: str
     append_row: dict[str, Any]
     """Keyword arguments of `DataFrame.to_csv`, the defaults filled in."""
-    datasets: list[str]
+    datasets: list[bytes]
     """Each input as the job file has it: `context.dataset`."""
-    error_file: str
+    error_file: bytes
     """Where tracebacks of the script go, appended."""
     version: str
     """mpibatch's version; a processor of another version says so and ends."""
@@ -42,15 +43,15 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
     worker: int
     """Number of the worker in this session, from 0."""
     processor: ProcessorSpec
-    python: str | None
+    python: bytes | None
     """Interpreter of the processor; None: this one."""
-    environment: dict[str, str]
+    environment: dict[str, bytes]
     """Variables to add to the processor's environment."""
     environment_keep: list[str]
     """Launcher's variables (names or `PREFIX_*`) that are not removed from it."""
-    stdout_file: str
-    stderr_file: str
-    log_file: str
+    stdout_file: bytes
+    stderr_file: bytes
+    log_file: bytes
     logging_level: str
     run_invocation_timeout_s: float
     init_timeout_s: float

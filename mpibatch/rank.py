@@ -9,15 +9,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpibatch.core.framing import encode
 from mpibatch.core.ranks import Place, Roles, assign
-from mpibatch.errors import EXIT_BUG, EXIT_STOPPED, MpibatchError, tell
+from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_STOPPED, MpibatchError, tell
 from mpibatch.launch import quiet_exit
 from mpibatch.messages import Dismissed
-from mpibatch.runtime.stops import EXIT_CODE_FILE, LOCAL_FOLDER, Signals, Stops
+from mpibatch.runtime.stops import BEGUN_FILE, EXIT_CODE_FILE, Signals, Stops, tell_parent
 from mpibatch.runtime.transport import HubPort, LocalPort, MpiPort, Port
 from mpibatch.runtime.waiting import Backoff
 from mpibatch.runtime.worker import Worker
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 DISMISS_S = 5.0
+PART_S = 60.0
+"""How long ranks wait for each other's last word: one may have much scratch to remove."""
 WORKER_SLEEP_S = 0.02
 """Longest sleep of a worker: its processor wakes it, and what rank 0 says can wait so long."""
 
@@ -66,8 +67,11 @@ def be_worker(comm: MPI.Comm, places: list[Place]) -> int:
     if not worker.over:
         worker.abandon()
     if not orderly:
+        time.sleep(DISMISS_S)  # Rank 0 has the launcher end us, with its own exit code. This is if it cannot.
         quiet_exit(0)
-    _end_mpi(port)
+    if not port.part([0], PART_S):
+        quiet_exit(0)
+    _end_mpi()
     return 0
 
 
@@ -99,27 +103,27 @@ def be_coordinator(
     orderly). Whatever happens, the other ranks are dismissed and the exit code is told."""
     port = MpiPort(comm) if comm is not None else None
     code, orderly = EXIT_BUG, False
+    tell_parent(BEGUN_FILE)
     try:
         code, orderly = coordinate(port)
     except MpibatchError as error:
-        tell(error)
         code, orderly = error.exit_code, True
+        tell(error)
+    except KeyboardInterrupt:  # Before anything was done: afterwards signals ask for a stop.
+        code, orderly = EXIT_INTERRUPTED, True
     except BaseException:
+        orderly = True  # As far as we know: else the others will not part.
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        local = os.environ.get(LOCAL_FOLDER)
-        if local:
-            (Path(local) / EXIT_CODE_FILE).write_text(str(code))
-        if port is not None:
+        local = tell_parent(EXIT_CODE_FILE, str(code))
+        if comm is not None and port is not None:
             for place in places[1:]:
                 port.send(place.rank, encode(Dismissed(orderly)))
-            if not orderly:
+            if not (orderly and port.part(range(1, len(places)), PART_S)):
                 _let_leave(port)
-                quiet_exit(code)
-            _end_mpi(port)
-    return 0 if local else code
+                comm.Abort(code)  # MPI_Finalize could not return, and to go without it hides the exit code.
+            _end_mpi()
+    return 0 if local else code  # Else the launcher would add words of its own.
 
 
 def _let_leave(port: Port) -> None:
@@ -129,8 +133,7 @@ def _let_leave(port: Port) -> None:
         time.sleep(0.001)
 
 
-def _end_mpi(port: Port) -> None:
-    _let_leave(port)
+def _end_mpi() -> None:
     from mpi4py import MPI
 
     MPI.Finalize()
@@ -154,8 +157,8 @@ def coordinate(
         begun = begin(job, fresh=fresh, say=progress.say)
         if isinstance(begun, Reused):
             progress.close()
-            print(summary(begun.result, [], continue_command=""))
-            print(f"This run was complete already, and is reused: {begun.folder.root}")
+            _print(summary(begun.result, [], continue_command=""))
+            _print(f"This run was complete already, and is reused: {begun.folder.root}")
             return 0, True
         _log_to(begun, job.logging_level)
         stops = Stops(signals, begun.folder.stop, term_grace_s=job.term_grace_s)
@@ -169,8 +172,16 @@ def coordinate(
     finally:
         progress.close()
     words = summary(ended.result, ended.causes, continue_command=" ".join(["mpibatch", *sys.argv[1:]]))
-    print(words, flush=True)
+    _print(words)
     return ended.result.exit_code, ended.orderly
+
+
+def _print(words: str) -> None:
+    """On stdout, if anybody still reads it: the run does not depend on that."""
+    try:
+        print(words, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _ports(port: Port | None, roles: Roles, host: str) -> tuple[Port, Worker | None]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import msgspec
 
 Verdict = Literal["complete", "too_many_errors", "no_workers", "stopped", "failed"]
 """How a run ended."""
+
+
+def plain(text: str) -> str:
+    """`text` as JSON and a terminal can hold it: bytes of a name that are no UTF-8 as `\\xff`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 class ItemCounts(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mpibatch.errors import EXIT_USAGE, LaunchError
+from mpibatch.errors import LaunchError, tell
 from mpibatch.launch import TTY, promised, speaks_for_all, world
+from mpibatch.runtime.stops import EXIT_CODE_FILE, tell_parent
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,10 +31,10 @@ def start(path: str, *, sets: Sequence[str], output: str | None, fresh: bool, st
         return _rank(None, path, sets, output, fresh, started_at)
     try:
         comm = world(os.environ)
-    except LaunchError:
-        if not speaks_for_all(os.environ):
-            return EXIT_USAGE
-        raise
+    except LaunchError as error:
+        if speaks_for_all(os.environ):
+            tell(error)
+        return 0 if tell_parent(EXIT_CODE_FILE, str(error.exit_code)) else error.exit_code
     return _rank(comm, path, sets, output, fresh, started_at)
 
 

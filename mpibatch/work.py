@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 
-class Piece(msgspec.Struct, frozen=True, array_like=True):
+class Piece(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The unit of record: `count` items of `mini_batch`, from its item number `first` on (0-based)."""
 
     mini_batch: int
@@ -19,7 +19,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     count: int
 
 
-class Paths(msgspec.Struct, frozen=True, array_like=True, tag="paths"):
+class Paths(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="paths"):
     """Where the items of a piece are, for inputs of files: their paths.
 
     `blob` holds the paths as the file system spells them (`os.fsencode`), joined by NUL, which no
@@ -29,7 +29,7 @@ class Paths(msgspec.Struct, frozen=True, array_like=True, tag="paths"):
     blob: bytes
 
 
-class Assignment(msgspec.Struct, frozen=True, array_like=True):
+class Assignment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One attempt as a worker and its processor are told of it."""
 
     attempt: int
@@ -46,7 +46,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     source: Paths
 
 
-class ErrorReport(msgspec.Struct, frozen=True, array_like=True):
+class ErrorReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An error as it is shown to people; `type` and `message` also group equal errors."""
 
     type: str
@@ -65,7 +65,7 @@ WARN_MORE_ROWS = 2
 """More elements were returned than the mini-batch has items."""
 
 
-class Succeeded(msgspec.Struct, frozen=True, array_like=True, tag="succeeded"):
+class Succeeded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="succeeded"):
     """`run()` returned something usable. `succeeded` may be below the piece's item count."""
 
     attempt: int
@@ -84,7 +84,7 @@ class Succeeded(msgspec.Struct, frozen=True, array_like=True, tag="succeeded"):
     """Bits `WARN_*`."""
 
 
-class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed"):
     """The attempt failed for a reason of the user's code: it costs a try."""
 
     attempt: int

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import yaml
 
+import mpibatch as mpibatch_package
 from mpibatch.local_world import find_mpiexec, launcher_command
 
 COMMAND = [sys.executable, "-m", "mpibatch"]
@@ -54,7 +55,7 @@ def mpibatch(
     *arguments: object, ranks: int | None = None, timeout_s: float = TIMEOUT_S, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end; with `ranks`, as so many ranks of an MPI world."""
-    command, variables = _command(arguments, ranks)
+    command, variables = command_of(arguments, ranks)
     options["env"] = {**options.get("env", os.environ), **variables}
     return subprocess.run(
         command,
@@ -69,18 +70,24 @@ def mpibatch(
 
 def start(*arguments: object, ranks: int | None = None, **options: Any) -> subprocess.Popen[str]:
     """Start the command line, with `ranks` as so many ranks of an MPI world; see that it ends."""
-    command, variables = _command(arguments, ranks)
+    command, variables = command_of(arguments, ranks)
     options["env"] = {**options.get("env", os.environ), **variables}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def _command(arguments: Sequence[object], ranks: int | None) -> tuple[list[str], dict[str, str]]:
+def command_of(arguments: Sequence[object], ranks: int | None) -> tuple[list[str], dict[str, str]]:
     """What to execute, and the variables that it needs."""
     command = [*COMMAND, *map(str, arguments)]
     if ranks is None:
         return command, {}
     launcher, variables = launcher_command(find_mpiexec(), ranks)
     return [*launcher, *command], variables
+
+
+def from_anywhere() -> dict[str, str]:
+    """An environment in which the command line is found from any current folder."""
+    home = str(Path(mpibatch_package.__file__).resolve().parents[1])
+    return environment(PYTHONPATH=os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])))
 
 
 def words(ended: subprocess.CompletedProcess[str]) -> str:
@@ -100,6 +107,15 @@ def rows(output: Path, name: str = "rows.txt") -> list[str]:
 
 def failed_items(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "failed_items.jsonl").read_text().splitlines()]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below `folder` with their contents, but that of the lock."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != "lock"
+    }
 
 
 def wait_until(condition: Callable[[], bool], reason: str, timeout_s: float = 30) -> None:
@@ -168,3 +184,40 @@ def gate(name="gate"):
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+class Started:
+    """The command line while it runs: what it has said so far can be read. Leaving the context kills it."""
+
+    def __init__(self, folder: Path, *arguments: object, ranks: int | None = None, **options: Any) -> None:
+        self._out = folder / f"said-{time.monotonic_ns()}.txt"
+        command, variables = command_of(arguments, ranks)
+        options["env"] = {**options.get("env", os.environ), **variables}
+        with open(self._out, "w") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def said(self) -> str:
+        """On stdout and stderr together."""
+        return self._out.read_text(errors="backslashreplace")
+
+    def wait_until(self, condition: Callable[[], bool], reason: str) -> None:
+        """Until `condition` holds; fails the test at once if the command has ended and it does not."""
+        wait_until(
+            lambda: condition() or self.process.poll() is not None, f"{reason}; it has said:\n{self.said}"
+        )
+        assert condition(), f"exit code {self.process.returncode} before {reason}\n{self.said}"
+
+    def wait_to_say(self, text: str) -> None:
+        self.wait_until(lambda: text in self.said, f"it says {text!r}")
+
+    def wait_to_end(self, timeout_s: float = TIMEOUT_S) -> int:
+        """Its exit code."""
+        return self.process.wait(timeout_s)

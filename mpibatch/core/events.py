@@ -13,13 +13,13 @@ from mpibatch.work import Piece
 # Events
 
 
-class WorkerReady(msgspec.Struct, frozen=True):
+class WorkerReady(msgspec.Struct, frozen=True, gc=False):
     """It can be given work: `init()` is done there, or it is heard of again after `WorkerLost`."""
 
     worker: int
 
 
-class AttemptSucceeded(msgspec.Struct, frozen=True):
+class AttemptSucceeded(msgspec.Struct, frozen=True, gc=False):
     worker: int
     attempt: int
     succeeded: int
@@ -27,7 +27,7 @@ class AttemptSucceeded(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class AttemptFailed(msgspec.Struct, frozen=True):
+class AttemptFailed(msgspec.Struct, frozen=True, gc=False):
     """User code failed, hung or died: it costs a try."""
 
     worker: int
@@ -35,26 +35,26 @@ class AttemptFailed(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class AttemptsReturned(msgspec.Struct, frozen=True):
+class AttemptsReturned(msgspec.Struct, frozen=True, gc=False):
     """Granted, never started, given back: costs nothing. Empty: a recall found that all had been started."""
 
     worker: int
     attempts: list[int]
 
 
-class WorkerLost(msgspec.Struct, frozen=True):
+class WorkerLost(msgspec.Struct, frozen=True, gc=False):
     """Silent or dead. If it is not dead after all, its answers may still come, and may count."""
 
     worker: int
 
 
-class WorkerGone(msgspec.Struct, frozen=True):
+class WorkerGone(msgspec.Struct, frozen=True, gc=False):
     """It gave up or left, for good: its answers will not come. What it had costs nothing."""
 
     worker: int
 
 
-class StopRequested(msgspec.Struct, frozen=True):
+class StopRequested(msgspec.Struct, frozen=True, gc=False):
     """Nothing new starts. `at_once`: what is running is given up too."""
 
     reason: str
@@ -75,7 +75,7 @@ Event = (
 # Commands
 
 
-class Granted(msgspec.Struct, frozen=True):
+class Granted(msgspec.Struct, frozen=True, gc=False):
     """One attempt of a grant. `retry`: tries that the piece has used up before it."""
 
     attempt: int
@@ -83,28 +83,28 @@ class Granted(msgspec.Struct, frozen=True):
     retry: int
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """Hand these to the worker, to be done in this order."""
 
     worker: int
     granted: list[Granted]
 
 
-class Recall(msgspec.Struct, frozen=True):
+class Recall(msgspec.Struct, frozen=True, gc=False):
     """Ask for those of these attempts back that have not been started."""
 
     worker: int
     attempts: list[int]
 
 
-class RecordSuccess(msgspec.Struct, frozen=True):
+class RecordSuccess(msgspec.Struct, frozen=True, gc=False):
     """The success just told of is accepted: journal it, keep its fragment."""
 
     attempt: int
     piece: Piece
 
 
-class RecordFailure(msgspec.Struct, frozen=True):
+class RecordFailure(msgspec.Struct, frozen=True, gc=False):
     """The failure just told of: journal it. `final`: the piece has failed and is not tried again."""
 
     attempt: int
@@ -113,21 +113,21 @@ class RecordFailure(msgspec.Struct, frozen=True):
     final: bool
 
 
-class RecordLoss(msgspec.Struct, frozen=True):
+class RecordLoss(msgspec.Struct, frozen=True, gc=False):
     """The piece has failed because the workers that had it were lost `losses` times."""
 
     piece: Piece
     losses: int
 
 
-class Drop(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True, gc=False):
     """An answer that came too late: log it, use nothing of it."""
 
     worker: int
     attempt: int
 
 
-class Conclude(msgspec.Struct, frozen=True):
+class Conclude(msgspec.Struct, frozen=True, gc=False):
     """The run has ended: release all workers, at once unless it is complete."""
 
     verdict: Verdict

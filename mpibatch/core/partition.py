@@ -41,16 +41,15 @@ class Partition:
     Functions that take a mini-batch's number raise IndexError where there is no such mini-batch.
     """
 
-    __slots__ = ("_first_item", "_first_mini_batch", "_sizes", "items", "mini_batch_size", "mini_batches")
+    __slots__ = ("_first_mini_batch", "_sizes", "items", "mini_batch_size", "mini_batches")
 
     def __init__(self, sizes: Sequence[int], mini_batch_size: int) -> None:
         counts = [cut(size, mini_batch_size) for size in sizes]
         # Entry i: what lies before input i; the last entry is the total.
         self._first_mini_batch = list(accumulate(counts, initial=0))
-        self._first_item = list(accumulate(sizes, initial=0))
         self._sizes = list(sizes)
         self.mini_batch_size = mini_batch_size
-        self.items: int = self._first_item[-1]
+        self.items = sum(sizes)
         self.mini_batches: int = self._first_mini_batch[-1]
 
     @property
@@ -77,10 +76,6 @@ class Partition:
 
     def item_count(self, mini_batch: int) -> int:
         return self.place(mini_batch).count
-
-    def items_before(self, number: int) -> int:
-        """Items of all inputs before input `number`: where its items begin when they are numbered through."""
-        return self._first_item[number]
 
     def mini_batch_count(self, number: int) -> int:
         """Mini-batches of input `number`."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mpibatch.inputs.origin import Origin, nearby, shown
 from mpibatch.inputs.pattern import ANY_DEPTH, Pattern, has_magic, unescaped
-from mpibatch.inputs.walk import NOWHERE, Names, Remarks, Walker
+from mpibatch.inputs.walk import NOWHERE, Names, Remarks, Walker, in_folders
 
 
 def find_files(
@@ -30,7 +30,7 @@ def find_files(
     wide: list[Pattern] = []
     for pattern, of in zip(patterns, elements):
         if not pattern.parts:
-            found: Iterable[Names] = [(b"", [pattern.root])]
+            found: Iterable[Names] = in_folders([pattern.root])
         else:
             found = _found(pattern, of, skip, remarks)
         earlier = [other for other in wide if other.overlaps(pattern)]
@@ -55,17 +55,15 @@ def _identity(folder: str) -> tuple[int, int] | None:
 
 def _only_new(found: Iterable[Names], named: set[bytes], earlier: list[Pattern]) -> Iterator[Names]:
     """Leaves out what an earlier element of the same input has given already."""
-    for prefix, names in found:
-        folder = os.path.dirname(prefix + names[0])
-        levels = [level for level in (other.at(folder.rstrip(b"/")) for other in earlier) if level]
+    for folder, names in found:
+        levels = [level for level in (other.at(folder[:-1]) for other in earlier) if level]
         new = [
             name
             for name in names
-            if prefix + name not in named
-            and not any(level.matches(os.path.basename(name)) for level in levels)
+            if folder + name not in named and not any(level.matches(name) for level in levels)
         ]
         if new:
-            yield prefix, new
+            yield folder, new
 
 
 # From what the job file says to a pattern

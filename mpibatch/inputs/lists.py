@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from mpibatch.inputs.origin import Origin, nearby, shown
-from mpibatch.inputs.walk import Names
+from mpibatch.inputs.walk import Names, in_folders
 
 _LONGEST_LINE = 1 << 16
 """Longer than a path can be (4,096 bytes on Linux): such a file is no list of paths."""
@@ -51,7 +51,7 @@ def _blocks(file: BinaryIO, whole: bytes, origin: Origin, check: bool) -> Iterat
         items += 1
         block.append(path)
         if len(block) == _BLOCK:
-            yield b"", block
+            yield from in_folders(block)
             block = []
     if wrong:
         more = f"; and {wrong - _SHOWN_PROBLEMS:,} more" if wrong > _SHOWN_PROBLEMS else ""
@@ -61,8 +61,7 @@ def _blocks(file: BinaryIO, whole: bytes, origin: Origin, check: bool) -> Iterat
         )
     if not items:
         raise origin.error(f"matches nothing: the list {shown(whole)} holds no path.")
-    if block:
-        yield b"", block
+    yield from in_folders(block)
 
 
 def _lines(file: BinaryIO, whole: bytes, origin: Origin) -> Iterator[tuple[int, bytes]]:

@@ -10,19 +10,26 @@ import errno
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 from mpibatch.inputs.origin import Origin, shown
 from mpibatch.inputs.pattern import Level, Pattern
 
 Names = tuple[bytes, list[bytes]]
-"""Consecutive items: what their paths begin with, and how each goes on."""
+"""Items that follow each other in one folder: its path, with a slash at the end, and their names in it."""
 
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """How looking for a path fails when there is nothing."""
 
 _DOT = ord(".")
+
+
+def in_folders(paths: Iterable[bytes]) -> Iterator[Names]:
+    """Absolute paths as what follows each other in one folder."""
+    for folder, together in groupby(paths, lambda path: path[: path.rfind(b"/") + 1]):
+        yield folder, [path[len(folder) :] for path in together]
 
 
 class Remarks:

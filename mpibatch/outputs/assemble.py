@@ -6,6 +6,7 @@ checksum is looked at on the way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -101,6 +102,12 @@ class Assembly:
         os.replace(self._partial, self._final)
         self.close()
 
+    def discard(self) -> None:
+        """Make room: the next session begins its output anew."""
+        self.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._partial)
+
     def close(self) -> None:
         """Let go of all files; what is unfinished stays aside."""
         for fd in (*self._segments.values(), self._fd):
@@ -150,7 +157,11 @@ class Assembly:
             else:
                 pieces.append(fragment[place.header if self._header_written else 0 :])
                 self._header_written = True
-        _write_all(self._output(), b"".join(pieces))
+        try:
+            _write_all(self._output(), b"".join(pieces))
+        except OSError as error:
+            error.filename = str(self._partial)
+            raise
 
     def _read(self, group: list[_Place]) -> Iterator[tuple[_Place, memoryview]]:
         """The fragments of a group in its order. Neighbours in a segment are read in one go."""
@@ -170,7 +181,10 @@ class Assembly:
 
     def _read_bytes(self, session: int, offset: int, length: int) -> memoryview:
         if session not in self._segments:
-            self._segments[session] = os.open(self._segment(session), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._segments[session] = os.open(self._segment(session), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return memoryview(b"")  # All of it is lost: the checksums will tell.
         fd = self._segments[session]
         data = os.pread(fd, length, offset)
         if len(data) == length:

@@ -6,6 +6,8 @@ A start continues an unfinished run, reuses a finished one, or begins anew; anot
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -21,9 +23,9 @@ from mpibatch.errors import InputError, RunFolderError, ScriptError, StorageErro
 from mpibatch.results import JobResult
 from mpibatch.runtime.files import storing, write_whole
 from mpibatch.runtime.identity import describe_changes, job_fingerprint
-from mpibatch.runtime.jobfile import row_settings
+from mpibatch.runtime.jobfile import check_side_inputs, row_settings
 from mpibatch.runtime.lease import Lease
-from mpibatch.runtime.planner import Plan, make_plan, open_plan
+from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.supervisor import interpreter_command, processor_environment
 
@@ -67,47 +69,51 @@ def begin(job: Job, *, fresh: bool, say: Say) -> Begun | Reused:
     """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder."""
     folder = RunFolder(job.output)
     _refuse_foreign(folder)
-    _refuse_other_job(folder, job, fresh)
-    new = not folder.private.exists()
-    there_before = folder.root.exists()
-    with storing(f"the run folder {folder.root}"):
-        folder.private.mkdir(parents=True, exist_ok=True)
+    if not fresh:
+        _refuse_other_job(folder, job)
+    made = _make(folder)
     lease = Lease(folder)
+    lease.acquire(say)
     try:
-        lease.acquire(say)
-        try:
+        with storing(str(folder.stop)):
             folder.stop.unlink(missing_ok=True)
-            if fresh:
-                clear(folder, job)
-            _run_prepare(job, say)
-            return _decide(job, folder, lease, say)
-        except BaseException:
-            lease.release()
-            raise
-    except Exception:
-        if new:
+        _run_prepare(job, say)
+        check_side_inputs(job)
+        return _decide(job, folder, lease, fresh, say)
+    except BaseException:
+        if made:
+            # While the lease is ours: what another start makes there is not ours to remove.
+            shutil.rmtree(folder.private, ignore_errors=True)
+        lease.release()
+        for place in made:
             with contextlib.suppress(OSError):
-                shutil.rmtree(folder.private)
-                if not there_before:
-                    folder.root.rmdir()
+                place.rmdir()
         raise
 
 
-def _decide(job: Job, folder: RunFolder, lease: Lease, say: Say) -> Begun | Reused:
-    result = finished(folder)
-    record = read_record(folder)
-    if result is not None and record is not None:
+def _make(folder: RunFolder) -> list[Path]:
+    """Make the run folder; the folders that were not there, the innermost first."""
+    missing = list(
+        itertools.takewhile(lambda place: not place.exists(), (folder.private, *folder.private.parents))
+    )
+    with storing(f"the run folder {folder.root}"):
+        folder.private.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _decide(job: Job, folder: RunFolder, lease: Lease, fresh: bool, say: Say) -> Begun | Reused:
+    record = None if fresh else read_record(folder)
+    result = finished(folder) if record is not None else None
+    if record is not None and result is not None:
         if job.allow_reuse:
             reused = _reuse(job, folder, record, result)
             lease.release()
             return reused
         say("the run is complete and allow_reuse is false: starting anew")
-        clear(folder, job)
         record = None
     _check_python(job)
     if record is None:
-        with _planning(job):
-            plan = make_plan(job, folder.private)
+        plan = _plan_anew(job, folder)
         for remark in plan.remarks:
             say(f"warning: {remark}")
         record = make_record(job, plan, inputs=False)
@@ -121,6 +127,22 @@ def _decide(job: Job, folder: RunFolder, lease: Lease, say: Say) -> Begun | Reus
         say(f"continuing, although since the last start these have changed: {'; '.join(changes)}")
     save_record(folder, now)
     return Begun(folder=folder, lease=lease, plan=plan, record=now)
+
+
+def _plan_anew(job: Job, folder: RunFolder) -> Plan:
+    """Plan, then remove the old run, if there is one: what is wrong with the input must not cost it."""
+    aside = folder.private / "new"
+    try:
+        with storing(str(aside)):
+            aside.mkdir(exist_ok=True)
+        with _planning(job):
+            make_plan(job, aside).close()
+        clear(folder, job, keep=aside)
+        with storing(str(folder.private / PLAN_NAME)):
+            os.replace(aside / PLAN_NAME, folder.private / PLAN_NAME)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return open_plan(folder.private)
 
 
 def _without_inputs(fingerprint: dict[str, str]) -> dict[str, str]:
@@ -154,9 +176,9 @@ def _refuse_foreign(folder: RunFolder) -> None:
         )
 
 
-def _refuse_other_job(folder: RunFolder, job: Job, fresh: bool) -> None:
+def _refuse_other_job(folder: RunFolder, job: Job) -> None:
     record = read_record(folder)
-    if record is None or fresh or record.plan_request == plan_request(job):
+    if record is None or record.plan_request == plan_request(job):
         return
     what = "inputs or mini_batch_size" if record.name == job.name else f"another job: {record.name}"
     raise RunFolderError(
@@ -201,15 +223,18 @@ def finished(folder: RunFolder) -> JobResult | None:
     """The result of a run that is complete, with its output in its place."""
     try:
         result = msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):
         return None
-    if result.verdict != "complete" or (result.output is not None and not Path(result.output).is_file()):
+    if result.verdict != "complete":
         return None
-    return result
+    if result.output is None:
+        return result
+    output = folder.root / Path(result.output).name  # The folder may have been moved since.
+    return msgspec.structs.replace(result, output=str(output)) if output.is_file() else None
 
 
-def clear(folder: RunFolder, job: Job) -> None:
-    """Remove an old run, and only what a run makes."""
+def clear(folder: RunFolder, job: Job, *, keep: Path) -> None:
+    """Remove an old run, and only what a run makes; `keep`: what of `.mpibatch` stays, beside the lease."""
     result = _any_result(folder)
     outputs = {folder.root / job.append_row_file_name}
     if result is not None and result.output is not None:
@@ -218,15 +243,18 @@ def clear(folder: RunFolder, job: Job) -> None:
         for file in (folder.result, folder.failed_items, *outputs):
             file.unlink(missing_ok=True)
         shutil.rmtree(folder.logs, ignore_errors=True)
-        for entry in list(folder.private.iterdir()):
-            if entry not in (folder.lease, folder.lock):
+        # Journals before the record of whose they are, in case that this is broken off.
+        for entry in sorted(
+            folder.private.iterdir(), key=lambda entry: not entry.name.startswith("session-")
+        ):
+            if entry not in (folder.lease, folder.lock, keep):
                 entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)
 
 
 def _any_result(folder: RunFolder) -> JobResult | None:
     try:
         return msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError):
         return None
 
 
@@ -284,9 +312,17 @@ def _run_prepare(job: Job, say: Say) -> None:
         return
     command = [job.python or sys.executable, job.prepare]
     environment = processor_environment(job.environment_keep, job.environment_variables)
-    ended = subprocess.run(
-        command, cwd=job.job_dir, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
+    try:
+        ended = subprocess.run(
+            command,
+            cwd=job.job_dir,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except OSError as error:
+        raise ScriptError(f"prepare: {job.prepare} cannot be run: {error}") from error
     output = (ended.stdout + ended.stderr).decode("utf-8", "replace").rstrip()
     if ended.returncode != 0:
         raise ScriptError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from mpibatch.results import CauseGroup
+from mpibatch.results import CauseGroup, plain
 from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, ErrorReport, Piece, Succeeded
 
 MOST_GROUPS = 200
@@ -45,7 +45,7 @@ class Causes:
     def __init__(
         self,
         item_of: Callable[[Piece], str],
-        log_of: Callable[[int, ErrorReport], str | None],
+        log_of: Callable[[int, ErrorReport], str],
         warn: Callable[[str], None],
     ) -> None:
         self._item_of = item_of
@@ -87,6 +87,6 @@ class Causes:
         if group is None:
             if len(self._groups) >= MOST_GROUPS:
                 key, text = _OTHERS, _OTHERS
-            log = self._log_of(worker, error) if worker is not None else None
-            group = self._groups.setdefault(key, _Group(text, self._item_of(piece), log))
+            log = plain(self._log_of(worker, error)) if worker is not None else None
+            group = self._groups.setdefault(key, _Group(plain(text), plain(self._item_of(piece)), log))
         group.count += items

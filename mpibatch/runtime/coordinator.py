@@ -141,10 +141,11 @@ class Coordinator:
         now = self._clock()
         stall = now - self._stepped
         self._stepped = now
-        if stall > 1.0:  # We stood still: what workers said meanwhile has not been read yet.
+        listens = self._writer.backlog_bytes < MOST_BACKLOG_BYTES
+        if stall > 1.0 or not listens:  # What workers said meanwhile has not been read yet.
             self._liveness.extend(stall)
         acted = False
-        if self._writer.backlog_bytes < MOST_BACKLOG_BYTES:
+        if listens:
             for rank, body in self._port.receive():
                 acted = True
                 self._take(rank, body, now)
@@ -210,6 +211,7 @@ class Coordinator:
             case Heartbeat():
                 pass
             case StopAsked(reason):
+                log.warning("worker %d (%s) asks to stop: got %s", number, self._place(number), reason)
                 self.stop(f"{self._place(number)} got {reason}", at_once=False)
             case Goodbye():
                 self._present.discard(number)

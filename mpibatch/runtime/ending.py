@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import msgspec
+
 from mpibatch.core.accounting import Tally, Verdict
 from mpibatch.core.config import Job
 from mpibatch.errors import (
@@ -13,12 +15,14 @@ from mpibatch.errors import (
     EXIT_INTERRUPTED,
     EXIT_NO_WORKERS,
     EXIT_STOPPED,
+    EXIT_STORAGE,
     EXIT_TOO_MANY_ERRORS,
     EXIT_USAGE,
     MpibatchError,
     StoppedError,
+    StorageError,
 )
-from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts
+from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, plain
 from mpibatch.runtime.coordinator import Coordinator
 from mpibatch.work import ErrorReport
 
@@ -52,7 +56,7 @@ def make_result(
     return JobResult(
         verdict=verdict,
         exit_code=exit_code,
-        reason=reason,
+        reason=plain(reason),
         items=ItemCounts(total=tally.items_total, succeeded=tally.items_succeeded, failed=tally.items_failed),
         mini_batches=MiniBatchCounts(
             total=tally.mini_batches_total,
@@ -65,8 +69,23 @@ def make_result(
         processing_s=round(processing_s, 6),
         mini_batches_per_s=round(ended_now / processing_s, 3) if processing_s > 0 else 0.0,
         sessions=sessions,
-        output=rows_file if has_output else None,
+        output=plain(rows_file) if has_output else None,
         first_cause=_first_cause(coordinator, error, groups, log_of),
+    )
+
+
+def storage_result(result: JobResult, error: StorageError) -> JobResult:
+    """What becomes of a result that cannot be written down. What broke the session off first is still told."""
+    if result.exit_code in (EXIT_STORAGE, EXIT_BUG):
+        return result
+    cause = CauseGroup(error=plain(str(error)), item=None, count=0, log=None)
+    return msgspec.structs.replace(
+        result,
+        verdict="failed",
+        exit_code=EXIT_STORAGE,
+        reason=plain(str(error)),
+        output=None,
+        first_cause=cause,
     )
 
 
@@ -91,11 +110,11 @@ def _first_cause(
     log_of: Callable[[int, ErrorReport], str],
 ) -> CauseGroup | None:
     if error is not None:
-        return CauseGroup(error=str(error), item=None, count=0, log=None)
+        return CauseGroup(error=plain(str(error)), item=None, count=0, log=None)
     gave_up = coordinator.gave_up
     if gave_up is not None and (coordinator.verdict == "no_workers" or coordinator.unusable is not None):
         worker, report = gave_up
         return CauseGroup(
-            error=f"{report.type}: {report.message}", item=None, count=0, log=log_of(worker, report)
+            error=f"{report.type}: {report.message}", item=None, count=0, log=plain(log_of(worker, report))
         )
     return groups[0] if groups else None

@@ -68,10 +68,11 @@ def load(spec: ProcessorSpec) -> EntryScript:
     Raises `ScriptError` where no other processor could do better (as a `SyntaxError` tells too), else
     whatever the script raises.
     """
-    sys.argv = [spec.script, *spec.argv]
-    if spec.is_module:
-        return _exports(_import_dotted(spec), spec.script)
-    return _exports(_import_file(spec), spec.script)
+    script = os.fsdecode(spec.script)
+    source = os.fsdecode(spec.source_directory) if spec.source_directory is not None else None
+    sys.argv = [script, *map(os.fsdecode, spec.argv)]
+    module = _import_dotted(script, source) if spec.is_module else _import_file(script, source)
+    return _exports(module, script)
 
 
 def _put_on_path(source_directory: str | None, folder: str | None) -> None:
@@ -79,8 +80,7 @@ def _put_on_path(source_directory: str | None, folder: str | None) -> None:
     sys.path[:0] = wanted
 
 
-def _import_file(spec: ProcessorSpec) -> ModuleType:
-    path = spec.script
+def _import_file(path: str, source_directory: str | None) -> ModuleType:
     try:
         with open(path, "rb"):
             pass
@@ -89,7 +89,7 @@ def _import_file(spec: ProcessorSpec) -> ModuleType:
             f"the entry script {path} cannot be read: {error.strerror}; look at entry_script and "
             "source_directory in the job file, and whether this node sees that folder"
         ) from None
-    _put_on_path(spec.source_directory, os.path.dirname(path))
+    _put_on_path(source_directory, os.path.dirname(path))
     name = os.path.splitext(os.path.basename(path))[0]
     if name in sys.modules:  # A script called json.py must not become everybody's json.
         name = f"entry_script_{name}"
@@ -103,13 +103,12 @@ def _import_file(spec: ProcessorSpec) -> ModuleType:
     return sys.modules[name]  # As `import` does: a module may put another object in its place.
 
 
-def _import_dotted(spec: ProcessorSpec) -> ModuleType:
-    name = spec.script
-    _put_on_path(spec.source_directory, None)
+def _import_dotted(name: str, source_directory: str | None) -> ModuleType:
+    _put_on_path(source_directory, None)
     origin = _find_dotted(name)
     if origin is not None:
         sys.argv[0] = origin
-        at = 1 if spec.source_directory else 0
+        at = 1 if source_directory else 0
         folder = os.path.dirname(origin)
         if folder not in sys.path[:at]:
             sys.path.insert(at, folder)
@@ -118,7 +117,7 @@ def _import_dotted(spec: ProcessorSpec) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        where = spec.source_directory or "sys.path, as no source_directory is given"
+        where = source_directory or "sys.path, as no source_directory is given"
         raise ScriptError(
             f"the entry script's module {name} cannot be found: there is no {error.name} "
             f"(looked in {where}); look at entry_script and source_directory in the job file"
@@ -291,7 +290,7 @@ def _shortened(text: str, limit: int) -> str:
     return f"{head}\n[{len(data) - limit * 3 // 4:,} bytes left out]\n{tail}"
 
 
-def log_error(path: str, about: str, items: Sequence[str], text: str) -> None:
+def log_error(path: bytes, about: str, items: Sequence[str], text: str) -> None:
     """Append a traceback to the error file, or to stderr where that fails; never raises."""
     shown = [f"    {item}" for item in items[:_LOGGED_ITEMS]]
     if len(items) > _LOGGED_ITEMS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,10 @@ def _failed_lines(
     folder: RunFolder, plan: Plan, session: int, record: Any, workers: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     data = read_bytes(folder, session, int(record["offset"]), int(record["length"]))
-    error = msgspec.msgpack.decode(data, type=ErrorReport)
+    if zlib.crc32(data) == int(record["crc"]):
+        error = msgspec.msgpack.decode(data, type=ErrorReport)
+    else:
+        error = ErrorReport("Damaged", f"what is stored of its error in {folder.rows(session)} is damaged")
     piece = Piece(int(record["mini_batch"]), int(record["first"]), int(record["count"]))
     common = _common(record, error, workers, attempts=int(record["tries"]))
     for path in plan.paths(piece):
@@ -111,6 +115,5 @@ def log_for(error: ErrorReport, worker: dict[str, Any]) -> str:
 def describe(plan: Plan, piece: Piece) -> str:
     """A piece's first item in words."""
     name = os.fsdecode(plan.paths(Piece(piece.mini_batch, piece.first, 1))[0])
-    shown = name.encode("utf-8", "backslashreplace").decode()
     more = f" (first of {piece.count} in mini-batch {piece.mini_batch})" if piece.count > 1 else ""
-    return f"{shown}{more}"
+    return f"{name}{more}"

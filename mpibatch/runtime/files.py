@@ -25,7 +25,7 @@ def storage_error(error: OSError, what: str) -> StorageError:
     """The error that ends a session whose writing failed. `what`: what was being written."""
     remedy = _REMEDY.get(error.errno or 0, "repair the storage")
     return StorageError(
-        f"{what} cannot be written: {error}. {remedy[0].upper()}{remedy[1:]}, then start again:"
+        f"{what} cannot be written: {error.strerror or error}. {remedy[0].upper()}{remedy[1:]}, then start again:"
         " what was finished is kept."
     )
 
@@ -37,6 +37,16 @@ def storing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(error, what) from error
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has an OSError of a file descriptor say which file that is."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -1,105 +1,208 @@
-"""Whether a run is of this very job: digests of all that decides its rows (DESIGN section 4, Identity)."""
+"""The job fingerprint: what makes two starts the same job, part by part, so that a message can say what differs.
+
+It decides whether a finished run is reused; that the plan may be continued is the plan fingerprint's to
+say. Where something cannot be read, a marker stands for it: then it differs once it can be read again.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import os
+import struct
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from mpibatch.core.config import Job
-from mpibatch.runtime.jobfile import row_settings
+from mpibatch.runtime.jobfile import SETTINGS_FILE
 from mpibatch.runtime.planner import Plan
 
-SETTINGS_FILE = "parallel_run_step.settings.json"
+_DIGEST_SIZE = 16
+_STATUS = struct.Struct("<Qq")
+_NO_STATUS = b"\xff" * _STATUS.size
+"""Stands for size and time of what is not there."""
 
-WORDS = {
-    "plan": "the list of inputs, or mini_batch_size",
-    "script": "the entry script or a Python file in its source_directory",
-    "arguments": "arguments, or a file that they name",
-    "side_inputs": "side_inputs or models",
-    "output": "an output key: output_action, append_row_file_name, append_row or order",
+_WORDS = {
+    "plan": "the input files, their order or mini_batch_size",
+    "script": f"the entry script, a Python file of its source folder, or {SETTINGS_FILE}",
+    "arguments": "arguments, or a file or folder that they name",
+    "side_inputs": "side_inputs or models, or a file of theirs",
+    "output": "output_action, append_row_file_name, append_row or order",
     "settings": "environment_variables or python",
-    "inputs": "the contents of input files (their sizes or times)",
+    "inputs": "the size or time of an input file",
 }
 
 
 def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, str]:
-    """Digests by part. `inputs`: also that of the size and time of each input file, which takes a look at each."""
+    """The parts by name, each a hex digest. `inputs`: also look at every item (a microsecond or two for each)."""
     parts = {
         "plan": plan.fingerprint,
         "script": _script(job),
-        "arguments": _digest([(one, _stat_of(one)) for one in job.arguments]),
+        "arguments": _digest([[argument, _looks(_path_in(argument), job)] for argument in job.arguments]),
         "side_inputs": _digest(
-            [(name, path, _stat_of(path)) for name, path in sorted({**job.side_inputs, **job.models}.items())]
+            [
+                {name: [path, _looks(path, job)] for name, path in sorted(named.items())}
+                for named in (job.side_inputs, job.models)
+            ]
         ),
-        "output": _digest([job.output_action, job.append_row_file_name, row_settings(job), job.order]),
-        "settings": _digest([sorted(job.environment_variables.items()), job.python]),
+        "output": _digest([job.output_action, job.append_row_file_name, job.append_row, job.order]),
+        "settings": _digest([job.environment_variables, job.python]),
     }
-    return {**parts, "inputs": input_stats(plan)} if inputs else parts
+    return parts | {"inputs": input_stats(plan)} if inputs else parts
 
 
 def input_stats(plan: Plan) -> str:
-    """Digest of the size and the time of last change of each input file, in order."""
-    digest = blake2b(digest_size=16)
+    """Digest of size and time of every item, in order."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
     for paths in plan.all_paths():
-        digest.update(repr([_stat(path) for path in paths]).encode())
+        digest.update(b"".join(map(_status, paths)))
     return digest.hexdigest()
 
 
 def describe_changes(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """What differs, in words."""
-    return [WORDS[part] for part in WORDS if old.get(part) != new.get(part)]
+    """In words, what differs between two job fingerprints. What `new` does not tell of is not compared."""
+    return [
+        _WORDS.get(part, part) if part in old else f"{_WORDS.get(part, part)} (not noted by the earlier run)"
+        for part in new
+        if old.get(part) != new[part]
+    ]
 
 
-def _digest(what: object) -> str:
-    return blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+def _digest(value: Any) -> str:
+    # ASCII escapes keep names that are not UTF-8 apart; `repr` is for a YAML date among to_csv keywords.
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.blake2b(text.encode(), digest_size=_DIGEST_SIZE).hexdigest()
 
 
-def _stat(path: str | bytes) -> tuple[int, int] | None:
+def _status(path: bytes) -> bytes:
     try:
         status = os.stat(path)
     except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+        return _NO_STATUS
+    return _STATUS.pack(status.st_size, status.st_mtime_ns)
 
 
-def _stat_of(path: str) -> object:
-    """Of an existing absolute path: size and time, of a folder those of its direct children."""
-    if not os.path.isabs(path):
+# What arguments, side inputs and models name
+
+
+def _path_in(argument: str) -> str:
+    """The path in `--model=/path` or `/path`; anything else is returned too, and is no absolute path."""
+    return argument.partition("=")[2] if argument.startswith("-") else argument
+
+
+def _looks(path: str, job: Job) -> Any:
+    """Sizes and times of a file, or of the files directly in a folder; None for what is no such path.
+
+    The run folder, and what it lies in, changes with each run: of that the name alone counts. So it is for
+    folders in a folder, which `__pycache__` and the like make look changed.
+    """
+    if not path.startswith("/") or "\0" in path or _is_below(path, job.output):
         return None
-    if os.path.isdir(path):
-        names = sorted(name for name in os.listdir(path) if name != "__pycache__")
-        return [(name, _stat(os.path.join(path, name))) for name in names]
-    return _stat(path)
+    try:
+        with os.scandir(path) as entries:
+            return sorted(_look(entry) for entry in entries if not _is_passing(entry, job))
+    except NotADirectoryError:
+        return _file_look(path)
+    except OSError as error:
+        return _failure(error)
+
+
+def _look(entry: os.DirEntry[str]) -> list[Any]:
+    try:
+        if entry.is_dir():
+            return [entry.name]
+        status = entry.stat()
+    except OSError as error:
+        return [entry.name, _failure(error)]
+    return [entry.name, status.st_size, status.st_mtime_ns]
+
+
+def _file_look(path: str) -> Any:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return _failure(error)
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _failure(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "unreadable")
+
+
+def _is_passing(entry: os.DirEntry[str], job: Job) -> bool:
+    return entry.name.startswith(".") or entry.name == "__pycache__" or _is_below(job.output, entry.path)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or in it."""
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
+
+
+# The script
 
 
 def _script(job: Job) -> str:
-    files = (
-        []
-        if job.entry_is_module
-        else [job.entry_script, str(Path(job.entry_script).with_name(SETTINGS_FILE))]
-    )
-    if job.source_directory is not None:
-        files += sorted(_python_files(job.source_directory, job.output))
-    digest = blake2b(digest_size=16)
-    for file in files:
-        digest.update(os.fsencode(file) + b"\0")
-        try:
-            digest.update(Path(file).read_bytes())
-        except OSError:
-            digest.update(b"\0missing")
+    """Digest of the code: the entry script, the Python files it may import, the settings beside it."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+    script = _script_file(job)
+    beside = os.path.dirname(script)
+    sources = _sources(job.source_directory, job) if job.source_directory else _beside(beside, job)
+    for name, path in (
+        ("entry script", script),
+        ("settings", os.path.join(beside, SETTINGS_FILE)),
+        *sources,
+    ):
+        content = _content(path)
+        digest.update(f"{name!r} {len(content)}\n".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 
-def _python_files(folder: str, run_folder: str) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [
+def _script_file(job: Job) -> str:
+    """The entry script's file; for a dotted module, where it should be below the source folder."""
+    if not job.entry_is_module:
+        return job.entry_script
+    below = os.path.join(job.source_directory or job.job_dir, *job.entry_script.split("."))
+    package = os.path.join(below, "__init__.py")
+    return package if os.path.exists(package) else below + ".py"
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        return f"\0{_failure(error)}".encode()  # No Python file begins with NUL.
+
+
+def _sources(folder: str, job: Job) -> Iterator[tuple[str, str]]:
+    """All Python files below `folder`: the path from there, and the whole path, in order."""
+    for path, folders, names in os.walk(folder):
+        if path != folder and ("pyvenv.cfg" in names or ".mpibatch" in folders):
+            folders.clear()  # An environment, or the folder of a run.
+            continue
+        folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".")
-            and name != "__pycache__"
-            and os.path.join(place, name) != run_folder
-            and not os.path.exists(os.path.join(place, name, "pyvenv.cfg"))
-        ]
-        yield from (os.path.join(place, name) for name in names if name.endswith(".py"))
+            if not name.startswith(".") and name != "__pycache__" and os.path.join(path, name) != job.output
+        )
+        for name in sorted(names):
+            if name.endswith(".py") and not name.startswith("."):
+                whole = os.path.join(path, name)
+                yield os.path.relpath(whole, folder), whole
+
+
+def _beside(folder: str, job: Job) -> Iterator[tuple[str, str]]:
+    """Without a source folder the script can still import what lies beside it: modules and packages."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError:
+        return
+    for name in names:
+        whole = os.path.join(folder, name)
+        if name.endswith(".py"):
+            yield name, whole
+        elif os.path.isfile(os.path.join(whole, "__init__.py")):
+            yield from ((f"{name}/{below}", path) for below, path in _sources(whole, job))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpibatch.core import history
 from mpibatch.errors import StorageError
-from mpibatch.runtime.files import storing, sync_folder, write_whole
+from mpibatch.runtime.files import naming, storing, sync_folder, write_whole
 from mpibatch.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -41,25 +41,39 @@ class Journal:
         """Claims the session's number. FileExistsError: another start has just claimed it."""
         self._session = session
         self._places = 0
+        self._journal, self._rows = folder.journal(session), folder.rows(session)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._journal_fd = os.open(folder.journal(session), flags, 0o666)
-        self._rows_fd = os.open(folder.rows(session), flags, 0o666)
-        _write_all(self._journal_fd, _header(session, plan_fingerprint))
-        os.fsync(self._journal_fd)
-        os.fsync(self._rows_fd)
-        sync_folder(folder.private)
+        self._journal_fd = os.open(self._journal, flags, 0o666)
+        try:
+            self._rows_fd = os.open(self._rows, flags, 0o666)
+        except BaseException:
+            os.close(self._journal_fd)
+            raise
+        try:
+            with naming(self._journal):
+                _write_all(self._journal_fd, _header(session, plan_fingerprint))
+                os.fsync(self._journal_fd)
+            with naming(self._rows):
+                os.fsync(self._rows_fd)
+            sync_folder(folder.private)
+        except BaseException:
+            self.close()
+            raise
 
     def append_rows(self, data: bytes) -> None:
         """Append to the row segment; durable after `commit`."""
-        _write_all(self._rows_fd, data)
+        with naming(self._rows):
+            _write_all(self._rows_fd, data)
 
     def commit(self, records: bytes) -> Records:
         """Make durable what the records name, then the records themselves. Returns them as read back."""
         # The segment before its records, so that a record never names bytes that are not there.
-        os.fdatasync(self._rows_fd)
+        with naming(self._rows):
+            os.fdatasync(self._rows_fd)
         sealed = history.seal(records, self._session, self._places)
-        _write_all(self._journal_fd, sealed)
-        os.fdatasync(self._journal_fd)
+        with naming(self._journal):
+            _write_all(self._journal_fd, sealed)
+            os.fdatasync(self._journal_fd)
         self._places += len(records) // history.RECORD_SIZE
         return _records(sealed)
 
@@ -86,10 +100,16 @@ def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tupl
     StorageError if the file is not a journal of this plan.
     """
     path = folder.journal(session)
-    with storing(str(path)), open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size < HEADER_SIZE:
-            return _records(b""), 0  # Killed while it began.
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size < HEADER_SIZE:
+                return _records(b""), 0  # Killed while it began.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read: {error.strerror or error}. Repair the storage, then start again;"
+            " or begin anew with --fresh."
+        ) from error
     if data[:HEADER_SIZE] != _header(session, plan_fingerprint):
         raise StorageError(
             f"{path} is damaged or belongs to another plan: its header is not that of session {session} of this"
@@ -114,11 +134,16 @@ def _sealed_at(folder: RunFolder, session: int) -> int | None:
 
 def read_about(folder: RunFolder, session: int) -> dict[str, Any]:
     """What a session wrote of itself when it began: "seals", and "workers" with the log files of each."""
+    path = folder.about(session)
     try:
-        about: dict[str, Any] = json.loads(folder.about(session).read_bytes())
+        about: dict[str, Any] = json.loads(path.read_bytes())
+        return {"seals": dict(about["seals"]), "workers": list(about["workers"])}
     except FileNotFoundError:  # Killed while it began.
         return {"seals": {}, "workers": []}
-    return about
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StorageError(
+            f"{path} is damaged or cannot be read: {error}. Restore it from a backup, or begin anew with --fresh."
+        ) from error
 
 
 def write_about(folder: RunFolder, session: int, workers: list[dict[str, Any]]) -> None:

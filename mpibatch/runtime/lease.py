@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -63,11 +64,17 @@ def _boot_id() -> str:
 
 
 class Lease:
-    """Held from `acquire` to `release`. `renew` is for the writer thread."""
+    """Held from `acquire` to `release`, and meanwhile renewed by a thread of its own: planning, a slow disk and
+    finalising may each take longer than a lease lasts. `check` it before what only the owner may write.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._lock_fd = -1
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._over = threading.Event()
+        self._writing = threading.Lock()
+        self._lost: Exception | None = None
         self._record = LeaseRecord(
             host=socket.gethostname(),
             boot_id=_boot_id(),
@@ -81,32 +88,64 @@ class Lease:
     def acquire(self, say: Callable[[str], None]) -> None:
         """Become the owner, waiting for a dying one; `.mpibatch` must exist. RunFolderError if it is alive."""
         deadline = time.monotonic() + DYING_S
+        told = False
         while not (self._try_lock() and self._owner_is_gone(say)):
             self._unlock()
             if time.monotonic() > deadline:
                 raise self._in_use()
+            if not told:
+                told = True
+                say(f"the run folder is in use by {self._user()}; waiting up to {DYING_S:g} s for its end")
             time.sleep(0.1)
-        self.set_session(0)
+        try:
+            self._write(0, durable=True)
+        except BaseException:
+            self._unlock()
+            raise
+        self._thread.start()
 
     def set_session(self, session: int) -> None:
-        """Write the lease, now with the number of this session."""
-        self._record = msgspec.structs.replace(self._record, session=session, renewed=time.time())
-        with storing(str(self._folder.lease)):
-            write_whole(self._folder.lease, msgspec.json.encode(self._record))
+        """Write the lease, now with the number of this session. StoppedError as of `renew`."""
+        self._renew(session, durable=True)
 
     def renew(self) -> None:
         """Say that we are alive. StoppedError if somebody else has taken the run over."""
-        owner = self._read()
-        if owner is None or not owner.same_owner(self._record):
-            raise StoppedError(
-                f"another start has taken over the run folder {self._folder.root}"
-                f" ({_words(owner) if owner else 'its lease is gone'}): this one stops, and what it finished is kept."
-            )
-        self._record = msgspec.structs.replace(self._record, renewed=time.time())
-        write_whole(self._folder.lease, msgspec.json.encode(self._record), durable=False)
+        self._renew(self._record.session, durable=False)
+
+    def check(self) -> None:
+        """Raises what has ended the renewals, if anything has: StoppedError, or StorageError."""
+        if self._lost is not None:
+            raise self._lost
+
+    def _keep(self) -> None:
+        while not self._over.wait(RENEW_S):
+            try:
+                self.renew()
+            except Exception as error:  # Whoever asks `check` raises it.
+                self._lost = error
+                return
+
+    def _renew(self, session: int, *, durable: bool) -> None:
+        with self._writing:
+            owner = self._read()
+            if owner is None or not owner.same_owner(self._record):
+                who = _words(owner) if owner else "its lease is gone"
+                raise StoppedError(
+                    f"another start has taken over the run folder {self._folder.root} ({who}):"
+                    " this one stops, and what it finished is kept."
+                )
+            self._write(session, durable=durable)
+
+    def _write(self, session: int, *, durable: bool) -> None:
+        self._record = msgspec.structs.replace(self._record, session=session, renewed=time.time())
+        with storing(str(self._folder.lease)):
+            write_whole(self._folder.lease, msgspec.json.encode(self._record), durable=durable)
 
     def release(self) -> None:
         """Give the run folder up, in order."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(DYING_S)  # Not for ever: a dead disk may hold it.
         owner = self._read()
         if owner is not None and owner.same_owner(self._record):
             with contextlib.suppress(OSError):  # Its process ends now: the next start sees that as well.
@@ -159,10 +198,13 @@ class Lease:
                 return False
         return True
 
-    def _in_use(self) -> RunFolderError:
+    def _user(self) -> str:
         owner = self._read()
+        return _words(owner) if owner else "another start"
+
+    def _in_use(self) -> RunFolderError:
         return RunFolderError(
-            f"the run folder {self._folder.root} is in use by {_words(owner) if owner else 'another start'}."
+            f"the run folder {self._folder.root} is in use by {self._user()}."
             f" Wait for it (mpibatch status {self._folder.root}), stop it (mpibatch stop {self._folder.root}),"
             " or choose another folder with --output."
         )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PLAN_NAME = "plan"
-_BLOCK = 4096
 
 
 class PlannedInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,15 +93,13 @@ class Plan:
 
     def all_paths(self) -> Iterator[list[bytes]]:
         """All items in order, some thousands at a time."""
-        for first in range(0, self.items, _BLOCK):
-            yield self._file.blob(first, min(_BLOCK, self.items - first)).split(b"\0")
+        return self._file.blocks()
 
     def _blob(self, piece: Piece) -> bytes:
         place = self._partition.place(piece.mini_batch)
         if piece.first < 0 or piece.count < 1 or piece.first + piece.count > place.count:
             raise IndexError(f"{piece} is not in the plan: that mini-batch has {place.count} items")
-        first = self._partition.items_before(place.input) + place.first + piece.first
-        return self._file.blob(first, piece.count)
+        return self._file.blob(place.input, place.first + piece.first, piece.count)
 
 
 def open_plan(folder: Path) -> Plan:
@@ -118,17 +115,16 @@ def make_plan(job: Job, folder: Path) -> Plan:
     """
     inputs: list[dict[str, Any]] = []
     remarks: list[str] = []
-    with PlanWriter(folder / PLAN_NAME) as writer:
+    with PlanWriter(folder / PLAN_NAME, job.mini_batch_size) as writer:
         for number, one in enumerate(job.inputs):
-            before = writer.items
             key = f"inputs.{number}.{_kind(one)}"
             remark = Remarks()
-            for prefix, names in _items(
+            for folder_of, names in _items(
                 one, Origin(f"{os.path.basename(job.job_file)}: {key}", one.text), job, remark
             ):
-                writer.add(prefix, names)
+                writer.add(folder_of, names)
             remarks += [f"{key}: {text}" for text in remark.texts()]
-            inputs.append({"kind": _kind(one), "text": one.text, "items": writer.items - before})
+            inputs.append({"kind": _kind(one), "text": one.text, "items": writer.end_input()})
         header = {"mini_batch_size": job.mini_batch_size, "inputs": inputs, "remarks": remarks}
         writer.finish(header, [job.mini_batch_size, [one["items"] for one in inputs]])
     return open_plan(folder)

@@ -37,7 +37,7 @@ from mpibatch.runtime.entry_script import Context, EntryScript, MiniBatch, load,
 from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Paths, Succeeded
 
 CLOCK_BYTES = 4096
-_RECEIVE_BYTES = 1 << 18
+_RECEIVE_BYTES = 64 << 10  # Above 128 KB each read would map fresh memory.
 _SEND_AFTER_S = 0.001
 _SEND_AFTER_BYTES = 1 << 16
 _OUTCOME_BYTES = 64
@@ -125,8 +125,9 @@ class Link:
 
     def _let_go(self) -> None:
         """In a child that the script forks."""
+        if not self.forked:  # Where such a child forks again, the number may be that of a file of its own.
+            os.close(self._fd)
         self.forked = True
-        os.close(self._fd)
 
     @staticmethod
     def _worker_died() -> NoReturn:
@@ -138,6 +139,7 @@ class Processor:
 
     def __init__(self, spec: ProcessorSpec, script: EntryScript, link: Link, clock: memoryview) -> None:
         self._spec = spec
+        self._datasets = [os.fsdecode(dataset) for dataset in spec.datasets]
         self._run = script.run
         self._takes_context = script.takes_context
         self._encoder = TextEncoder(spec.output_action, spec.append_row)
@@ -193,12 +195,11 @@ class Processor:
         run_s = 0.0
         clock[1] = monotonic_ns()
         clock[0] = work.attempt  # After its start, so that its worker never sees it with an older one.
-        mini_batch: MiniBatch | None = None
         try:
             mini_batch = _read_items(work)
             called = perf_counter()
             if self._takes_context:
-                result = self._run(mini_batch, Context(work, self._spec.datasets))
+                result = self._run(mini_batch, Context(work, self._datasets))
             else:
                 result = self._run(mini_batch)
             collected = self._encoder.collect(result)
@@ -323,7 +324,7 @@ def _start_script(spec: ProcessorSpec, link: Link) -> EntryScript | None:
     except BaseException as error:
         words, text = report(error, where)
         unusable = not imported and isinstance(error, ScriptError | SyntaxError)
-        log_error(spec.error_file, f"{spec.name}: {spec.script}, {where}", [], text)
+        log_error(spec.error_file, f"{spec.name}: {os.fsdecode(spec.script)}, {where}", [], text)
         link.send(InitFailed(words, unusable))
         return None
     return script
@@ -337,7 +338,7 @@ def _shut_down(spec: ProcessorSpec, script: EntryScript) -> None:
         script.shutdown()
     except BaseException as error:
         words, text = report(error, "in shutdown()")
-        log_error(spec.error_file, f"{spec.name}: {spec.script}, in shutdown()", [], text)
+        log_error(spec.error_file, f"{spec.name}: {os.fsdecode(spec.script)}, in shutdown()", [], text)
         line = f"mpibatch: shutdown() raised {words.type}: {words.message}\n"
         try:
             os.write(2, line.encode())

@@ -16,23 +16,22 @@ from typing import Protocol
 import msgspec
 
 from mpibatch.core import history
-from mpibatch.core.accounting import Thresholds
+from mpibatch.core.accounting import Tally, Thresholds
 from mpibatch.core.config import Job
 from mpibatch.core.dispatch import Dispatcher
 from mpibatch.core.ranks import WorkerPlace
-from mpibatch.errors import RunFolderError
+from mpibatch.errors import RunFolderError, StoppedError, StorageError
 from mpibatch.outputs.assemble import Assembly
 from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, Snapshot
 from mpibatch.runtime import failed_items
-from mpibatch.runtime.begin import Begun, make_record, save_record
+from mpibatch.runtime.begin import Begun, RunRecord, make_record, save_record
 from mpibatch.runtime.causes import Causes
 from mpibatch.runtime.coordinator import SILENCE_S, Coordinator
-from mpibatch.runtime.ending import make_result
+from mpibatch.runtime.ending import make_result, storage_result
 from mpibatch.runtime.files import storing, write_whole
 from mpibatch.runtime.journal import Journal, read_journal, write_about
-from mpibatch.runtime.lease import RENEW_S
 from mpibatch.runtime.rates import Rates
-from mpibatch.runtime.setups import log_files, worker_setup
+from mpibatch.runtime.setups import log_files, worker_setups
 from mpibatch.runtime.stops import Stops
 from mpibatch.runtime.transport import Port
 from mpibatch.runtime.waiting import Backoff
@@ -81,6 +80,7 @@ class Session:
         self._job = job
         self._folder = begun.folder
         self._plan = begun.plan
+        self._record = begun.record
         self._lease = begun.lease
         self._local = local
         self._stops = stops
@@ -94,13 +94,15 @@ class Session:
         self._causes = self._make_causes()
         self._dispatcher = self._make_dispatcher(len(workers))
         self._ended_before = self._dispatcher.tally.mini_batches_ended
-        self._writer = Writer(self._claim(), self._facts, self._number, self._assembly(), clock)
+        self._writer = Writer(
+            self._claim(), self._facts, self._number, self._assembly(), clock, self._lease.check
+        )
         self._coordinator = Coordinator(
             port=port, plan=self._plan, dispatcher=self._dispatcher, writer=self._writer, causes=self._causes,
             workers=self._places, shutdown_timeout_s=job.shutdown_timeout, clock=clock,
         )  # fmt: skip
         self._rates = Rates()
-        self._shown_at = self._filed_at = self._renewed_at = 0.0
+        self._shown_at = self._filed_at = 0.0
         self._asked: str | None = None
 
     # Setting up
@@ -170,10 +172,7 @@ class Session:
 
     def run(self) -> Ended:
         """To the end: all committed, the output in its place if complete, results written."""
-        setups = {
-            number: worker_setup(self._job, self._folder, place, silence_s=SILENCE_S)
-            for number, place in self._places.items()
-        }
+        setups = worker_setups(self._job, self._folder, self._places, silence_s=SILENCE_S)
         self._writer.start()
         self._coordinator.begin(setups)
         self._loop()
@@ -202,9 +201,6 @@ class Session:
             ask = self._stops.poll()
             if ask is not None:
                 self._stop(ask.reason, ask.at_once)
-        if now - self._renewed_at > RENEW_S:
-            self._renewed_at = now
-            self._writer.post(self._lease.renew)
         if now - self._shown_at > SHOW_S:
             self._shown_at = now
             self._show(now)
@@ -259,31 +255,56 @@ class Session:
         self._observer.update(self._snapshot(now))
         coordinator = self._coordinator
         first, durable = coordinator.first_grant_at, self._writer.durable_at
+        tally = self._durable_tally()
         result = make_result(
             job=self._job,
             coordinator=coordinator,
-            tally=self._dispatcher.tally,
+            tally=tally,
             groups=self._causes.groups(),
             error=self._writer.error,
             interrupted=self._stops.interrupted,
             sessions=self._number,
-            ended_now=self._dispatcher.tally.mini_batches_ended - self._ended_before,
+            ended_now=tally.mini_batches_ended - self._ended_before,
             elapsed_s=now - self._started_at,
             processing_s=(durable or now) - first if first is not None else 0.0,
             log_of=lambda worker, error: failed_items.log_for(error, self._logs[worker]),
         )
-        self._write_results(result)
+        result = self._write_results(result)
         return Ended(result=result, causes=self._causes.groups(), orderly=coordinator.orderly)
 
-    def _write_results(self, result: JobResult) -> None:
+    def _durable_tally(self) -> Tally:
+        """What counts for a later session; without a storage error that is what the dispatcher counted."""
+        if self._writer.error is None:
+            return self._dispatcher.tally
+        tally = history.tally_from(self._facts, self._plan.items, self._plan.mini_batches)
+        tally.mini_batches_failed += self._writer.failed_mini_batches
+        tally.items_failed += self._writer.failed_items
+        return tally
+
+    def _write_results(self, result: JobResult) -> JobResult:
+        """The result that counts now: `complete` is only what could be written down."""
+        if isinstance(self._writer.error, StoppedError):
+            return result  # The run is another session's now.
         try:
-            failed_items.write_failed_items(self._folder, self._plan, self._facts, self._number)
+            with storing(str(self._folder.failed_items)):
+                failed_items.write_failed_items(self._folder, self._plan, self._facts, self._number)
             if result.verdict == "complete":
-                # The inputs are looked at now, not while a first mini-batch waits for it.
-                save_record(self._folder, make_record(self._job, self._plan, inputs=True))
-            write_whole(
-                self._folder.result, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-            )
-        except OSError as error:
-            # What matters is in the journal; the first cause is told of by the caller.
-            self._observer.say(f"the results cannot be written into {self._folder.root}: {error}")
+                save_record(self._folder, self._completed_record())
+        except StorageError as error:
+            result = storage_result(result, error)
+        try:
+            with storing(str(self._folder.result)):
+                data = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+                write_whole(self._folder.result, data)
+        except StorageError as error:
+            # What matters is in the journal.
+            result = storage_result(result, error)
+        return result
+
+    def _completed_record(self) -> RunRecord:
+        """Whose run this is, with what it has read. The script as it was when the session began: it may have
+        been edited since. Inputs are looked at now, so that no first mini-batch waits for it, and arguments
+        too, as the script may have written to a file that they name."""
+        now = make_record(self._job, self._plan, inputs=True)
+        late = {part: now.fingerprint[part] for part in ("inputs", "arguments") if part in now.fingerprint}
+        return msgspec.structs.replace(now, fingerprint={**self._record.fingerprint, **late})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,19 @@ def log_files(folder: RunFolder, place: WorkerPlace) -> dict[str, Any]:
     }
 
 
-def worker_setup(job: Job, folder: RunFolder, place: WorkerPlace, *, silence_s: float) -> WorkerSetup:
-    """`silence_s`: after so long without a word from rank 0 a worker ends."""
+def worker_setups(
+    job: Job, folder: RunFolder, places: Mapping[int, WorkerPlace], *, silence_s: float
+) -> dict[int, WorkerSetup]:
+    """By worker. `silence_s`: after so long without a word from rank 0 a worker ends."""
+    append_row = row_settings(job) if job.output_action == "append_row" else {}
+    return {
+        number: _worker_setup(job, folder, place, append_row, silence_s) for number, place in places.items()
+    }
+
+
+def _worker_setup(
+    job: Job, folder: RunFolder, place: WorkerPlace, append_row: dict[str, Any], silence_s: float
+) -> WorkerSetup:
     logs = log_files(folder, place)
     output = str(folder.root.absolute())
     environment = {**job.environment_variables, "AZUREML_BI_OUTPUT_PATH": output}
@@ -52,22 +64,22 @@ def worker_setup(job: Job, folder: RunFolder, place: WorkerPlace, *, silence_s: 
         worker=place.worker,
         processor=ProcessorSpec(
             name=process_name(place),
-            script=job.entry_script,
+            script=os.fsencode(job.entry_script),
             is_module=job.entry_is_module,
-            source_directory=job.source_directory,
-            argv=[*_system_arguments(job), *job.arguments],
+            source_directory=None if job.source_directory is None else os.fsencode(job.source_directory),
+            argv=[os.fsencode(argument) for argument in (*_system_arguments(job), *job.arguments)],
             output_action=job.output_action,
-            append_row=row_settings(job) if job.output_action == "append_row" else {},
-            datasets=[one.text for one in job.inputs],
-            error_file=logs["errors"],
+            append_row=append_row,
+            datasets=[os.fsencode(one.text) for one in job.inputs],
+            error_file=os.fsencode(logs["errors"]),
             version=mpibatch.__version__,
         ),
-        python=job.python,
-        environment=environment,
+        python=None if job.python is None else os.fsencode(job.python),
+        environment={name: os.fsencode(value) for name, value in environment.items()},
         environment_keep=job.environment_keep,
-        stdout_file=logs["stdout"],
-        stderr_file=logs["stderr"],
-        log_file=logs["sys"],
+        stdout_file=os.fsencode(logs["stdout"]),
+        stderr_file=os.fsencode(logs["stderr"]),
+        log_file=os.fsencode(logs["sys"]),
         logging_level=job.logging_level,
         run_invocation_timeout_s=job.run_invocation_timeout,
         init_timeout_s=job.init_timeout,

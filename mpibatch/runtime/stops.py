@@ -5,7 +5,9 @@ A first request lets what is running finish; a second one gives it up.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -21,7 +23,10 @@ LOCAL_FOLDER = "MPIBATCH_LOCAL"
 """Variable: the folder through which the parent that started this world and rank 0 speak."""
 PARENT = "MPIBATCH_PARENT"
 """Variable: that parent, as "process id:start"."""
-STOP_FILE = "stop"
+SIGNALS_FILE = "signals"
+"""There: the names of the signals that the parent got, one a line."""
+BEGUN_FILE = "begun"
+"""There: rank 0 has begun, so that what goes wrong from now on is no fault of the launcher."""
 EXIT_CODE_FILE = "exit_code"
 AT_ONCE = "now"
 """Content of a stop file that gives up what is running."""
@@ -62,9 +67,9 @@ class Stops:
         self._signals = signals
         self._clock = clock
         self._term_grace_s = term_grace_s
+        self._stop_file = stop_file
         local = os.environ.get(LOCAL_FOLDER)
-        self._files = [stop_file, *([Path(local) / STOP_FILE] if local else [])]
-        self._parent = _parent()
+        self._parents_signals = Path(local) / SIGNALS_FILE if local else None
         self._next_look = 0.0
         self._termed_at: float | None = None
         self.interrupted = False
@@ -73,30 +78,52 @@ class Stops:
     def poll(self) -> StopAsk | None:
         """What is asked now, if anything is. A request stands: it is given again with each call."""
         now = self._clock()
-        got = self._signals.got
-        if got:
-            self.interrupted = self.interrupted or signal.SIGINT in got
-            if signal.SIGTERM in got and self._termed_at is None:
-                self._termed_at = now
-            expired = self._termed_at is not None and now > self._termed_at + self._term_grace_s
-            return StopAsk(f"got {got[0].name}", len(got) > 1 or expired)
+        if self._signals.got:
+            return self._by_signals([number.name for number in self._signals.got], now)
         if now < self._next_look:
             return None
         self._next_look = now + POLL_S
-        if self._parent is not None and process_started(self._parent[0]) != self._parent[1]:
+        if parent_has_died():
             return StopAsk("the mpibatch that started this has died", True)
-        for file in self._files:
-            try:
-                content = file.read_text()
-            except OSError:
-                continue
-            return StopAsk(f"asked to by {file}", content.strip() == AT_ONCE)
+        names = (_content(self._parents_signals) or "").split()
+        if names:
+            return self._by_signals(names, now)
+        asked = _content(self._stop_file)
+        return None if asked is None else StopAsk(f"asked to by {self._stop_file}", asked.strip() == AT_ONCE)
+
+    def _by_signals(self, names: list[str], now: float) -> StopAsk:
+        self.interrupted = self.interrupted or "SIGINT" in names
+        if "SIGTERM" in names and self._termed_at is None:
+            self._termed_at = now
+        expired = self._termed_at is not None and now > self._termed_at + self._term_grace_s
+        return StopAsk(f"got {names[0]}", len(names) > 1 or expired)
+
+
+def _content(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
         return None
 
 
-def _parent() -> tuple[int, int] | None:
-    value = os.environ.get(PARENT)
-    if not value:
-        return None
-    pid, _, started = value.partition(":")
-    return int(pid), int(started)
+# What a rank of a world that was started here leaves for its parent
+
+
+def parent_has_died() -> bool:
+    """Whether a parent started this world here and is no more."""
+    pid, _, started = os.environ.get(PARENT, "").partition(":")
+    return bool(pid) and process_started(int(pid)) != int(started)
+
+
+def tell_parent(name: str, content: str = "") -> bool:
+    """Leave a file for the parent, if one started this world: whether it did. If it has died, remove its folder."""
+    local = os.environ.get(LOCAL_FOLDER)
+    if not local:
+        return False
+    with contextlib.suppress(OSError):
+        (Path(local) / name).write_text(content)
+    if parent_has_died():
+        shutil.rmtree(local, ignore_errors=True)
+    return True

@@ -6,7 +6,9 @@ other deadlock above the eager limit. A `Port` is used from one thread only.
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class MpiPort:
         self._status = MPI.Status()
         self._leaving: list[tuple[MPI.Request, bytes]] = []
         self._behind: dict[int, deque[tuple[MPI.Request | None, bytearray]]] = {}
+        self._parted: set[int] = set()
+        """Ranks whose last word has come."""
 
     def send(self, rank: int, body: bytes) -> None:
         request = self._comm.Isend([body, self._byte], dest=rank, tag=TAG)
@@ -93,7 +97,9 @@ class MpiPort:
             buffer = bytearray(length)
             if length <= AT_ONCE:
                 self._comm.Recv([buffer, self._byte], source=rank, tag=TAG)
-                if rank in self._behind:
+                if length == 0:
+                    self._parted.add(rank)
+                elif rank in self._behind:
                     self._behind[rank].append((None, buffer))
                 else:
                     arrived.append((rank, bytes(buffer)))
@@ -117,6 +123,19 @@ class MpiPort:
     def idle(self) -> bool:
         self._leaving = [(request, body) for request, body in self._leaving if not request.Test()]
         return not self._leaving
+
+    def part(self, ranks: Collection[int], patience_s: float) -> bool:
+        """Say a last word to `ranks` and take in all that comes before theirs, as MPI must not be ended with a
+        message on its way. Whether it can be ended."""
+        for rank in ranks:
+            self.send(rank, b"")
+        end = time.monotonic() + patience_s
+        while self._behind or not (self._parted.issuperset(ranks) and self.idle()):
+            if time.monotonic() > end:
+                return False
+            self.receive()
+            time.sleep(0.001)
+        return True
 
 
 class HubPort:

@@ -56,6 +56,8 @@ MOST_FRUITLESS_DEATHS = 3
 """In a row, of processors that died between mini-batches without one outcome."""
 EOF_GRACE_S = 1.0
 """Between the end of a processor's connection and its death; then it has only closed the connection."""
+OVER_PATIENCE = 60
+"""How many times longer a worker that is over waits for rank 0."""
 CHILD_HORIZON_S = 0.01
 """Mini-batches shorter than this are handed to the processor several at a time."""
 
@@ -137,7 +139,11 @@ class Worker:
 
     def coordinator_silent(self) -> bool:
         """Whether rank 0 has not been heard of for too long: then this rank has to end."""
-        return self._setup is not None and self._clock() - self._heard > self._setup.silence_s
+        if self._setup is None:
+            return False
+        # Nothing is at stake once all is said, and rank 0 may be looking at a million inputs before it ends.
+        patience_s = self._setup.silence_s * (OVER_PATIENCE if self.over else 1)
+        return self._clock() - self._heard > patience_s
 
     def ask_to_stop(self, reason: str) -> None:
         """Tell the coordinator that the run should stop."""
@@ -175,7 +181,7 @@ class Worker:
 
     def _begin(self, setup: WorkerSetup) -> None:
         self._setup = setup
-        self._log = WorkerLog(setup.log_file, setup.logging_level)
+        self._log = WorkerLog(os.fsdecode(setup.log_file), setup.logging_level)
         self._over_time = OverTime(setup.run_invocation_timeout_s)
         try:
             for file in (setup.stdout_file, setup.stderr_file, setup.processor.error_file):
@@ -218,14 +224,15 @@ class Worker:
         assert self._setup is not None
         setup = self._setup
         cwd = os.path.join(self._scratch, f"{setup.processor.name}-{self._child_number}")
+        variables = {name: os.fsdecode(value) for name, value in setup.environment.items()}
         try:
             os.mkdir(cwd)
             child = Child(
-                interpreter_command(setup.python, _CALL),
-                environment=processor_environment(setup.environment_keep, setup.environment),
+                interpreter_command(os.fsdecode(setup.python) if setup.python else None, _CALL),
+                environment=processor_environment(setup.environment_keep, variables),
                 cwd=cwd,
-                stdout_file=setup.stdout_file,
-                stderr_file=setup.stderr_file,
+                stdout_file=os.fsdecode(setup.stdout_file),
+                stderr_file=os.fsdecode(setup.stderr_file),
             )
         except OSError as error:
             self._give_up(

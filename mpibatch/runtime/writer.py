@@ -60,7 +60,10 @@ class Writer:
         session: int,
         assembly: Assembly | None,
         clock: Callable[[], float],
+        fence: Callable[[], None],
     ) -> None:
+        """`fence` raises when the run is not ours any more: from then on nothing is written."""
+        self._fence = fence
         self._journal = journal
         self._facts = facts
         self._session = session
@@ -80,6 +83,9 @@ class Writer:
         self._uncommitted_bytes = 0
         self._committed_at = 0.0
         self._written_bytes = 0
+        self._completed = False
+        self.failed_mini_batches = self.failed_items = 0
+        """Failed for good in this session, as far as that is durable."""
         self.error: MpibatchError | Exception | None = None
         self.durable_at: float | None = None
         """When, by `clock`, all was durable and, if complete, the output in its place."""
@@ -140,7 +146,9 @@ class Writer:
 
     @property
     def backlog_bytes(self) -> int:
-        """Rows that wait for the disk."""
+        """Rows that wait for the disk; none do any more after an error."""
+        if self.error is not None:
+            return 0
         return self._handed_over_bytes - self._written_bytes
 
     def post(self, task: Callable[[], None]) -> None:
@@ -171,11 +179,14 @@ class Writer:
     def _run(self) -> None:
         try:
             while not self._work_off(self._next()):
-                pass
+                self._fence()
         except OSError as error:
-            self.error = storage_error(error, f"the run folder {error.filename or ''}".rstrip())
+            self.error = storage_error(error, str(error.filename or "the run folder"))
         except Exception as error:  # Whoever waits for this thread raises it there.
             self.error = error
+        if self._assembly is not None and not self._completed:
+            self._assembly.discard()
+        self._journal.close()
 
     def _next(self) -> _Item | None:
         wait = max(0.0, self._committed_at + COMMIT_S - self._clock())
@@ -195,8 +206,9 @@ class Writer:
             case _Finish(complete):
                 self._commit()
                 if complete and self._assembly is not None:
+                    self._fence()
                     self._complete(self._assembly)
-                self._journal.close()
+                    self._completed = True
                 self.durable_at = self._clock()
                 return True
             case None:
@@ -212,19 +224,21 @@ class Writer:
 
     def _commit(self) -> None:
         if self._uncommitted:
+            self._fence()
             records = self._journal.commit(bytes(self._uncommitted))
             history.add_records(self._facts, records, self._session)
-            if self._assembly is not None:
-                self._skip_failed(self._assembly, records)
+            self._note_failed(records)
             self._uncommitted.clear()
             self._uncommitted_bytes = 0
         self._committed_at = self._clock()
 
-    @staticmethod
-    def _skip_failed(assembly: Assembly, records: Records) -> None:
+    def _note_failed(self, records: Records) -> None:
         final = (records["kind"] == history.FAILED) & ((records["flags"] & history.FINAL) != 0)
         if final.any():
-            assembly.skip(records["mini_batch"][final].astype("int64"))
+            self.failed_mini_batches += int(final.sum())
+            self.failed_items += int(records["count"][final].sum(dtype="int64"))
+            if self._assembly is not None:
+                self._assembly.skip(records["mini_batch"][final].astype("int64"))
 
     def _complete(self, assembly: Assembly) -> None:
         try:
@@ -234,7 +248,7 @@ class Writer:
                 history.record(kind=history.VOID, mini_batch=number, first=0, count=0, attempt=0, worker=0)
                 for number in damaged.mini_batches
             )
-            self._journal.commit(voids)
+            history.add_records(self._facts, self._journal.commit(voids), self._session)
             raise StorageError(
                 f"{damaged} (their checksums differ; the first is mini-batch {damaged.mini_batches[0]}). The"
                 " storage has changed what was written. Start again: these mini-batches will be made again."

@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mpibatch.local_world import find_mpiexec, launcher_command
+
 WORKERS = 2
 NAMES = 10
 CHUNKS = (1, 16, 64, 256)
@@ -107,11 +109,10 @@ def time_peer(peer: str, chunksize: int, names: Path) -> Callable[[Path], float]
     def timed(output: Path) -> float:
         output.mkdir()
         arguments = [__file__, "--peer", peer, str(chunksize), str(names), str(output)]
-        mpiexec = str(Path(sys.executable).parent / "mpiexec")
         if peer == "mpi4py.futures":
-            return float(
-                run([mpiexec, "-n", str(WORKERS + 1), sys.executable, "-m", "mpi4py.futures", *arguments])
-            )
+            launcher, variables = launcher_command(find_mpiexec(), WORKERS + 1)
+            os.environ.update(variables)
+            return float(run([*launcher, sys.executable, "-m", "mpi4py.futures", *arguments]))
         return float(run([sys.executable, *arguments]))
 
     return timed

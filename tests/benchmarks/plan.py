@@ -121,6 +121,7 @@ def plan(folder: str, output: str, mini_batch_size: int) -> Measured:
         mini_batch_size=mini_batch_size,
         output=output,
     )
+    Path(output, "plan").unlink(missing_ok=True)
     begin = time.perf_counter()
     with make_plan(job, Path(output)) as made:
         seconds = time.perf_counter() - begin

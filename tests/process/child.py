@@ -22,10 +22,17 @@ from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import Finish, FromProcessor, Grant, InitFailed, Outcomes, ProcessorSpec, Ready
 from mpibatch.work import Assignment, Failed, Outcome, Paths, Succeeded
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 """Until a test that waits for a child gives up."""
 HOME = Path(mpibatch.__file__).resolve().parents[1]
 TO_CSV = {"sep": " ", "header": False, "index": False}
+
+
+def _spelled(name: str, value: Any) -> Any:
+    """Names of files and arguments as a `ProcessorSpec` holds them."""
+    if name == "argv":
+        return [os.fsencode(argument) for argument in value]
+    return os.fsencode(value) if name in ("script", "source_directory") and value is not None else value
 
 
 class Child:
@@ -53,17 +60,19 @@ class Child:
         self.error_file = folder / "logs" / "error.txt"
         spec = ProcessorSpec(
             name="process007",
-            script=str(self.script),
+            script=os.fsencode(self.script),
             is_module=False,
             source_directory=None,
             argv=[],
             output_action="append_row",
             append_row=TO_CSV,
-            datasets=["images/"],
-            error_file=str(self.error_file),
+            datasets=[b"images/"],
+            error_file=os.fsencode(self.error_file),
             version=mpibatch.__version__,
         )
-        self.spec = msgspec.structs.replace(spec, **changes)
+        self.spec = msgspec.structs.replace(
+            spec, **{name: _spelled(name, value) for name, value in changes.items()}
+        )
         self._environment = {**os.environ, **(environment or {})}
         self._reader: FrameReader[FromProcessor] = FrameReader(FromProcessor)
         self._received: Iterator[FromProcessor] = self._receive()

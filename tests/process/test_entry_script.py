@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -336,8 +337,8 @@ def test_an_error_that_cannot_be_shown() -> None:
 
 def test_the_error_file_names_the_items(tmp_path: Path) -> None:
     path = tmp_path / "new" / "error.txt"
-    log_error(str(path), "mini-batch 3", [f"item{n}" for n in range(12)], "Traceback\n")
-    log_error(str(path), "mini-batch 4", ["f\udcff"], "Traceback\n")
+    log_error(os.fsencode(path), "mini-batch 3", [f"item{n}" for n in range(12)], "Traceback\n")
+    log_error(os.fsencode(path), "mini-batch 4", ["f\udcff"], "Traceback\n")
     entries = path.read_text().split("=== ")[1:]
     assert "mini-batch 3\n    item0\n" in entries[0]
     assert "    item9\n    and 2 more\nTraceback\n" in entries[0]
@@ -345,7 +346,7 @@ def test_the_error_file_names_the_items(tmp_path: Path) -> None:
 
 
 def test_an_error_file_that_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    log_error(str(tmp_path), "mini-batch 3", [], "Traceback\n")
+    log_error(os.fsencode(tmp_path), "mini-batch 3", [], "Traceback\n")
     assert "mini-batch 3\nTraceback\n\n(not in" in capfd.readouterr().err
 
 

@@ -243,11 +243,11 @@ def test_what_is_finished_is_sent_before_long_work_that_may_kill(tmp_path: Path)
     """
     with Child(tmp_path, script) as child:
         child.ready()
-        child.grant(["a"], ["b"], ["die"], ["never"])
-        assert [child.outcome().attempt, child.outcome().attempt] == [1, 2]
+        child.grant(["a"], ["b"], ["c"], ["die"], ["never"])
+        assert [child.outcome().attempt for _ in "abc"] == [1, 2, 3]
         assert child.ends()
         assert child.process.wait(30) == 9
-        assert child.clock()[0] == 3, "its worker sees which attempt was running"
+        assert child.clock()[0] == 4, "its worker sees which attempt was running"
 
 
 def test_a_large_fragment(tmp_path: Path) -> None:
@@ -360,23 +360,30 @@ def test_forked_children_and_subprocesses_die_of_signals(number: signal.Signals,
         assert child.finish() == 0
 
 
-def test_a_forked_copy_does_not_speak_for_the_processor(tmp_path: Path) -> None:
-    script = """
-        import os
+@pytest.mark.parametrize("end", ["return ['from the copy']", "raise ValueError"])
+def test_a_forked_copy_does_not_speak_for_the_processor(end: str, tmp_path: Path) -> None:
+    script = f"""
+        import os, time
         def run(batch):
             pid = os.fork()
             if pid == 0:
-                if batch[0] == "raise":
-                    raise ValueError
-                return ["from the copy"]
+                {end}
             status = os.waitpid(pid, 0)[1]
+            open({str(tmp_path / "ended")!r}, "w").close()
+            while not os.path.exists({str(tmp_path / "go")!r}):
+                time.sleep(0.001)
             return [os.waitstatus_to_exitcode(status)]
     """
     with Child(tmp_path, script) as child:
-        child.ready()
-        assert child.rows("return") == b"1\n"
-        assert child.rows("raise") == b"1\n"
+        child.ready().grant(["a"])
+        wait_until((tmp_path / "ended").exists, "the copy has ended")
+        assert child.clock()[0] == 1, "the copy has not stopped the clock"
+        (tmp_path / "go").touch()
+        outcome = child.outcome()
+        assert isinstance(outcome, Succeeded)
+        assert outcome.fragment == b"1\n"
         assert "a process that the script forked returned from run()" in child.stderr
+        assert not child.error_file.exists()
         assert child.finish() == 0
 
 
@@ -394,6 +401,27 @@ def test_a_process_that_is_left_behind_does_not_hold_the_connection(tmp_path: Pa
         child.process.kill()
         assert child.ends()  # Although what it forked lives on.
         os.killpg(child.process.pid, signal.SIGKILL)
+
+
+def test_files_of_a_forked_child_stay_open_when_it_forks_again(tmp_path: Path) -> None:
+    script = """
+        import os
+        def status(pid):
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        def run(batch):
+            pid = os.fork()
+            if pid:
+                return [status(pid)]
+            files = [os.open("/dev/null", os.O_RDONLY) for _ in range(100)]
+            pid = os.fork()
+            if pid:
+                os._exit(status(pid))
+            for file in files:
+                os.fstat(file)
+            os._exit(42)
+    """
+    with Child(tmp_path, script) as child:
+        assert child.ready().rows("a") == b"42\n"
 
 
 def test_neither_socket_nor_clock_is_inherited(tmp_path: Path) -> None:

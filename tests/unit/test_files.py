@@ -113,6 +113,15 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path) -> None:
     assert "neither files nor folders" in special and special.endswith(": 1")
 
 
+def test_links_to_files_beside_a_link_that_cannot_be_followed(tmp_path: Path) -> None:
+    make(tmp_path, "a", "m", "z", "else/x")
+    os.symlink("circle", tmp_path / "circle")
+    for name, target in (("b", "m"), ("n", "else"), ("y", "z"), (".h", "a")):
+        os.symlink(target, tmp_path / name)
+    assert found(tmp_path, ".") == ["a", "b", "else/x", "m", "n/x", "y", "z"]
+    assert found(tmp_path, "[by]*") == ["b", "y"]
+
+
 def test_the_run_folder_is_not_walked_into(tmp_path: Path) -> None:
     make(tmp_path, "a", "runs/one/rows.txt", "runs/one/logs/x", "runs/two/rows.txt")
     output = str(tmp_path / "runs/one")
@@ -185,7 +194,14 @@ def test_a_folder_with_magic_in_its_name_above_a_glob(tmp_path: Path) -> None:
     assert found(tmp_path, "exp [1]/*.png") == ["exp [1]/a.png"]
     assert found(tmp_path, "exp [[]1]/*.png") == ["exp [1]/a.png"]
     assert found(tmp_path, "exp [[]1]/") == ["exp [1]/a.png"]
+    assert found(tmp_path, "exp [[]1]") == ["exp [1]/a.png"]
     assert found(tmp_path, "w[*]/*") == ["w*/c.png"]
+
+
+def test_hidden_files_in_folders_that_are_not(tmp_path: Path) -> None:
+    make(tmp_path, ".top/.q", "sub/.s", "sub/t", "sub/.x/.q", ".r")
+    assert found(tmp_path, "**/*/.*") == ["sub/.s"]
+    assert found(tmp_path, "**/.*") == [".r", "sub/.s"]
 
 
 def test_a_file_that_is_named_like_a_pattern_hides_it_not_in_silence(tmp_path: Path) -> None:
@@ -333,11 +349,19 @@ def test_an_unreachable_path(open_folder: Path, as_nobody: Callable[[], None], p
     assert "Permission denied" in refused(open_folder, pattern)
 
 
+def test_a_link_to_what_cannot_be_reached(open_folder: Path, as_nobody: Callable[[], None]) -> None:
+    make(open_folder, "data/a", "locked/y.png")
+    os.symlink("../locked/y.png", open_folder / "data/link")
+    os.chmod(open_folder / "locked", 0o000)
+    as_nobody()
+    assert f"{open_folder}/data/link' cannot be read: Permission denied" in refused(open_folder, "data")
+
+
 # Lists
 
 
 def listed(path: Path, *, check: bool = True) -> list[bytes]:
-    return [name for _, names in listed_files(str(path), ORIGIN, check=check) for name in names]
+    return [prefix + name for prefix, names in listed_files(str(path), ORIGIN, check=check) for name in names]
 
 
 def list_refused(path: Path, *, check: bool = True) -> str:

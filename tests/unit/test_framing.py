@@ -83,14 +83,14 @@ def test_what_is_not_whole_waits() -> None:
 def test_both_directions() -> None:
     spec = ProcessorSpec(
         name="process000",
-        script="/a b\n.py",
+        script=b"/a b\n\xff.py",
         is_module=False,
         source_directory=None,
-        argv=["--x", "\u00e9"],
+        argv=[b"--x", "\u00e9".encode()],
         output_action="append_row",
         append_row={"sep": " ", "header": False},
-        datasets=["images/"],
-        error_file="/e",
+        datasets=[b"images/"],
+        error_file=b"/e",
         version="1",
     )
     grant = Grant([Assignment(1, 0, 0, 2, 0, 0, 0, Paths(b"a\xff\0b"))])

@@ -1,0 +1,238 @@
+"""The output file made of real row segments: order, headers, sessions, damage."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpibatch.core import history
+from mpibatch.core.history import Facts
+from mpibatch.outputs import assemble
+from mpibatch.outputs.assemble import Assembly, DamagedFragments
+
+
+class Run:
+    """Row segments and facts as a run leaves them; mini-batches of one item."""
+
+    def __init__(self, folder: Path, mini_batches: int) -> None:
+        self.folder = folder
+        self.facts: Facts = history.no_facts(mini_batches, history.one_by_one(lambda number: 1))
+        self.final = folder / "rows.txt"
+        self.partial = folder / "output.partial"
+
+    def segment(self, session: int) -> Path:
+        return self.folder / f"{session}.rows"
+
+    def add(
+        self, mini_batch: int, fragment: bytes, *, session: int = 1, header: int = 0, gap: int = 0
+    ) -> None:
+        """A success; `gap`: bytes that no record names before it."""
+        with open(self.segment(session), "ab") as file:
+            file.write(b"?" * gap)
+            offset = file.tell()
+            file.write(fragment)
+        record = history.record(
+            kind=history.SUCCEEDED, mini_batch=mini_batch, first=0, count=1, attempt=1, worker=0,
+            offset=offset, length=len(fragment), crc=zlib.crc32(fragment), succeeded=1, rows=1, header=header,
+        )  # fmt: skip
+        records, _ = history.unseal(history.seal(record, session, 0), session)
+        assert history.add_records(self.facts, records, session) == 0
+
+    def assembly(self, *, in_order: bool = True) -> Assembly:
+        return Assembly(
+            partial=self.partial, final=self.final, facts=self.facts, segment=self.segment, in_order=in_order
+        )
+
+
+def test_fragments_come_in_the_order_of_the_plan_and_the_file_appears_whole(tmp_path: Path) -> None:
+    run = Run(tmp_path, 4)
+    assembly = run.assembly()
+    for number, text in ((2, b"two\n"), (0, b"zero\n"), (3, b""), (1, b"one\n")):
+        run.add(number, text)
+        assembly.advance()
+        assert not run.final.exists()
+    assembly.complete()
+    assert run.final.read_bytes() == b"zero\none\ntwo\n"
+    assert not run.partial.exists()
+
+
+def test_what_is_complete_from_the_front_is_written_before_the_end(tmp_path: Path) -> None:
+    run = Run(tmp_path, 4)
+    assembly = run.assembly()
+    assembly.advance()
+    assert not run.partial.exists()
+    run.add(0, b"zero\n")
+    run.add(2, b"two\n")
+    assembly.advance()
+    assert run.partial.read_bytes() == b"zero\n"
+    run.add(1, b"one\n")
+    assembly.advance()
+    assert run.partial.read_bytes() == b"zero\none\ntwo\n"
+    assembly.close()
+    assert run.partial.exists() and not run.final.exists()
+
+
+def test_a_new_assembly_begins_anew(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    run.partial.write_bytes(b"of a session before, and longer than all of it\n")
+    run.add(0, b"zero\n")
+    run.add(1, b"one\n", session=2)
+    run.assembly().complete()
+    assert run.final.read_bytes() == b"zero\none\n"
+
+
+def test_discarding_makes_room(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    run.add(0, b"zero\n")
+    assembly = run.assembly()
+    assembly.advance()
+    assembly.discard()
+    assert not run.partial.exists() and not run.final.exists()
+    assembly.discard()
+
+
+def test_nothing_waits_for_what_has_failed(tmp_path: Path) -> None:
+    run = Run(tmp_path, 4)
+    assembly = run.assembly()
+    run.add(1, b"one\n")
+    run.add(3, b"three\n")
+    assembly.skip(np.array([0, 2]))
+    assembly.advance()
+    assert run.partial.read_bytes() == b"one\nthree\n"
+    assembly.complete()
+    assert run.final.read_bytes() == b"one\nthree\n"
+
+
+def test_without_one_row_the_file_is_empty(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    assembly = run.assembly()
+    run.add(0, b"")
+    assembly.skip(np.array([1]))
+    assembly.complete()
+    assert run.final.read_bytes() == b""
+
+
+def test_an_incomplete_run_is_not_completed(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    run.add(0, b"zero\n")
+    assembly = run.assembly()
+    with pytest.raises(AssertionError):
+        assembly.complete()
+    assembly.close()
+    assert not run.final.exists()
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_header_stands_once_at_the_top_also_over_sessions(in_order: bool, tmp_path: Path) -> None:
+    run = Run(tmp_path, 5)
+    run.add(3, b"n\n3\n", header=2)
+    run.add(0, b"")
+    run.add(4, b"n\n", session=2, header=2)
+    run.add(1, b"n\n1\n", session=2, header=2)
+    run.add(2, b"n\n2\n", session=3, header=2)
+    run.assembly(in_order=in_order).complete()
+    assert run.final.read_bytes() == (b"n\n1\n2\n3\n" if in_order else b"n\n3\n1\n2\n")
+
+
+def test_in_order_of_arrival(tmp_path: Path) -> None:
+    run = Run(tmp_path, 4)
+    run.add(3, b"three\n")
+    run.add(2, b"two\n", session=2)
+    run.add(1, b"one\n")
+    assembly = run.assembly(in_order=False)
+    assembly.advance()
+    assert not run.partial.exists()
+    assembly.skip(np.array([0]))
+    assembly.complete()
+    assert run.final.read_bytes() == b"three\none\ntwo\n"
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_damage_is_found_and_there_is_no_output(in_order: bool, tmp_path: Path) -> None:
+    run = Run(tmp_path, 4)
+    for number in range(4):
+        run.add(number, f"row {number}\n".encode())
+    data = bytearray(run.segment(1).read_bytes())
+    data[data.index(b"2")] ^= 1
+    run.segment(1).write_bytes(data[:-2])  # The third one is damaged, the fourth one torn.
+    assembly = run.assembly(in_order=in_order)
+    with pytest.raises(DamagedFragments, match="of 2 mini-batches are damaged") as caught:
+        assembly.complete()
+    assert caught.value.mini_batches == [2, 3]
+    assembly.close()
+    assert not run.final.exists()
+
+
+def test_damage_that_was_seen_early_is_still_told_at_the_end(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    run.add(0, b"zero\n")
+    run.segment(1).write_bytes(b"zerO\n")
+    assembly = run.assembly()
+    assembly.advance()
+    run.add(1, b"one\n")
+    with pytest.raises(DamagedFragments) as caught:
+        assembly.complete()
+    assert caught.value.mini_batches == [0]
+    assembly.close()
+
+
+def test_a_segment_that_is_gone_costs_what_was_in_it(tmp_path: Path) -> None:
+    run = Run(tmp_path, 3)
+    run.add(0, b"zero\n")
+    run.add(1, b"")
+    run.add(2, b"two\n", session=2)
+    run.segment(1).unlink()
+    assembly = run.assembly()
+    with pytest.raises(DamagedFragments) as caught:
+        assembly.complete()
+    assert caught.value.mini_batches == [0]  # Of an empty fragment nothing is lost.
+    assembly.close()
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    run = Run(tmp_path, 1)
+    run.add(0, b"zero\n")
+    run.partial.symlink_to("/dev/full")
+    assembly = run.assembly()
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        assembly.complete()
+    assert caught.value.filename == str(run.partial)
+    assembly.close()
+    assert not run.final.exists()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_history_gives_the_same_output(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of arrival, the sessions, the sizes, and when it was advanced."""
+    choice = random.Random(seed)
+    monkeypatch.setattr(assemble, "BLOCK", choice.choice([1, 3, 16384]))
+    monkeypatch.setattr(assemble, "READ_BYTES", choice.choice([1, 50, 32 << 20]))
+    monkeypatch.setattr(assemble, "_GAP_BYTES", choice.choice([0, 10, 1 << 20]))
+    count = choice.randrange(1, 60)
+    run = Run(tmp_path, count)
+    head = b"head\n" if choice.random() < 0.5 else b""
+    failed = {number for number in range(count) if choice.random() < 0.1}
+    rows = {
+        number: b"".join(b"%d/%d\n" % (number, row) for row in range(choice.randrange(4)))
+        for number in range(count)
+    }
+    arrivals = [number for number in range(count) if number not in failed]
+    choice.shuffle(arrivals)
+    assembly = run.assembly()
+    if failed:
+        assembly.skip(np.array(sorted(failed)))
+    for number in arrivals:
+        options: dict[str, Any] = {"session": choice.randrange(1, 4), "gap": choice.choice([0, 0, 1, 100])}
+        run.add(number, head + rows[number], header=len(head), **options)
+        if choice.random() < 0.2:
+            assembly.advance()
+    assembly.complete()
+    expected = b"".join(rows[number] for number in range(count) if number not in failed)
+    assert run.final.read_bytes() == (head + expected if arrivals else b"")

@@ -1,0 +1,100 @@
+"""What a worker is told: log files by node and process, the system's arguments, the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import support
+
+import mpibatch
+from mpibatch.core.config import Job
+from mpibatch.core.framing import encode
+from mpibatch.core.ranks import WorkerPlace
+from mpibatch.messages import WorkerSetup
+from mpibatch.runtime.jobfile import load_job
+from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.runtime.setups import log_files, worker_setups
+
+PLACES = {
+    0: WorkerPlace(worker=0, rank=0, node=0, host="a", local_index=0),
+    1: WorkerPlace(worker=1, rank=1, node=0, host="a", local_index=1),
+    2: WorkerPlace(worker=2, rank=5, node=4, host="b/c", local_index=0),
+}
+
+
+def job_of(folder: Path, **keys: Any) -> Job:
+    return load_job(support.make_job(folder, "def run(b): return b", **keys))
+
+
+def setups(job: Job) -> dict[int, WorkerSetup]:
+    return worker_setups(job, RunFolder(job.output), PLACES, silence_s=60.0)
+
+
+def test_log_files_are_by_node_and_process(tmp_path: Path) -> None:
+    logs = log_files(RunFolder(tmp_path), PLACES[2])
+    assert logs == {
+        "name": "process000 on b_c",
+        "stdout": f"{tmp_path}/logs/user/stdout/b_c/process000.stdout.txt",
+        "stderr": f"{tmp_path}/logs/user/stderr/b_c/process000.stderr.txt",
+        "errors": f"{tmp_path}/logs/user/error/b_c/process000.txt",
+        "sys": f"{tmp_path}/logs/sys/node/b_c/5.txt",
+    }
+    every = [path for place in PLACES.values() for path in log_files(RunFolder(tmp_path), place).values()]
+    assert len(set(every)) == len(every)
+
+
+def test_the_user_s_arguments_come_after_the_system_s(tmp_path: Path) -> None:
+    job = job_of(tmp_path, arguments=["--model", "${job_dir}/m"], mini_batch_size=7, error_threshold=10)
+    one = setups(job)[1]
+    argv = [os.fsdecode(argument) for argument in one.processor.argv]
+    assert argv[-2:] == ["--model", f"{tmp_path}/m"]
+    given = dict(zip(argv[:-2:2], argv[1:-2:2], strict=True))
+    assert given == {
+        "--mini_batch_size": "7", "--process_count_per_node": "1", "--node_count": "1", "--error_threshold": "10",
+        "--run_invocation_timeout": "60", "--run_max_try": "3", "--output_action": "append_row",
+        "--append_row_file_name": "rows.txt", "--logging_level": "INFO", "--output": job.output,
+    }  # fmt: skip
+    assert (one.worker, one.processor.name) == (1, "process001")
+    assert one.processor.script == os.fsencode(tmp_path / "script.py")
+    assert one.processor.datasets == [b"data/"]
+    assert one.processor.version == mpibatch.__version__
+
+
+def test_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "models" / "b").touch()
+    models = {"one": "models/a", "two": "models/b"}
+    job = job_of(tmp_path, environment_variables={"MINE": 3}, models=models, environment_keep=["PMI_*"])
+    one = setups(job)[0]
+    assert one.environment == {
+        "MINE": b"3", "AZUREML_BI_OUTPUT_PATH": os.fsencode(job.output),
+        "AZUREML_MODEL_DIR": os.fsencode(tmp_path / "models"),
+    }  # fmt: skip
+    assert one.environment_keep == ["PMI_*"]
+    assert "AZUREML_MODEL_DIR" not in setups(job_of(tmp_path))[0].environment
+
+
+def test_settings_of_rows_and_times(tmp_path: Path) -> None:
+    job = job_of(
+        tmp_path, append_row={"sep": ","}, run_invocation_timeout=5, init_timeout=50, shutdown_timeout=7
+    )
+    one = setups(job)[0]
+    assert one.processor.append_row == {"sep": ",", "header": False, "index": False}
+    assert (one.run_invocation_timeout_s, one.init_timeout_s, one.kill_grace_s, one.silence_s) == (
+        5,
+        50,
+        7,
+        60,
+    )
+    assert setups(job_of(tmp_path, output_action="summary_only"))[0].processor.append_row == {}
+
+
+def test_names_that_are_no_utf_8_can_be_sent(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"job \xff")
+    job = job_of(folder, arguments=["${job_dir}"], source_directory=".")
+    for one in setups(job).values():
+        encode(one)
+        assert one.processor.argv[-1] == os.fsencode(folder)
+        assert one.processor.source_directory == os.fsencode(folder)

@@ -1,0 +1,279 @@
+"""The writer thread over real journals: groups, what fails, and what is kept then."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import support
+
+from mpibatch.core import history
+from mpibatch.core.history import Facts
+from mpibatch.errors import StoppedError, StorageError
+from mpibatch.outputs.assemble import Assembly
+from mpibatch.runtime import writer as writer_module
+from mpibatch.runtime.journal import Journal, read_bytes, read_journal
+from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.runtime.writer import Writer
+from mpibatch.work import ErrorReport, Failed, Piece, Succeeded
+
+PLAN = "ab" * 32
+MINI_BATCHES = 8
+
+
+class Owner:
+    """A lease that can be lost."""
+
+    def __init__(self) -> None:
+        self.lost = False
+
+    def check(self) -> None:
+        if self.lost:
+            raise StoppedError("taken over")
+
+
+class Bench:
+    """A writer with its folder: mini-batches of two items."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = RunFolder(folder)
+        self.folder.private.mkdir()
+        self.facts: Facts = history.no_facts(MINI_BATCHES, history.one_by_one(lambda number: 2))
+        self.assembly = Assembly(
+            partial=self.folder.partial_output, final=folder / "rows.txt", facts=self.facts,
+            segment=self.folder.rows, in_order=True,
+        )  # fmt: skip
+        self.owner = Owner()
+        self.journal = Journal(self.folder, 1, PLAN)
+        self.writer = Writer(self.journal, self.facts, 1, self.assembly, time.monotonic, self.owner.check)
+        self.writer.start()
+
+    def succeed(self, number: int, fragment: bytes = b"") -> None:
+        rows = fragment or f"row {number}\n".encode()
+        self.writer.success(Piece(number, 0, 2), 0, Succeeded(number + 1, 2, 1, 0.0, 0.0, rows))
+
+    def fail(self, number: int, *, final: bool) -> None:
+        failed = Failed(number + 1, "raised", ErrorReport("ValueError", "bad"))
+        self.writer.failure(Piece(number, 0, 2), 0, failed, tries=3, final=final)
+
+    def finish(self, *, complete: bool) -> None:
+        self.writer.finish(complete=complete)
+        self.writer.join()
+
+    def kept(self) -> list[int]:
+        records, damaged = read_journal(self.folder, 1, PLAN)
+        assert not damaged
+        numbers: list[int] = records["mini_batch"].tolist()
+        return numbers
+
+    def hand_over(self) -> None:
+        self.writer.pump(time.monotonic() + 1)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    if bench.writer.alive:
+        bench.finish(complete=False)
+
+
+def test_all_is_there_after_the_end(bench: Bench) -> None:
+    for number in (1, 0, 3):
+        bench.succeed(number)
+    bench.fail(2, final=False)
+    bench.fail(2, final=True)
+    bench.writer.loss(Piece(4, 0, 2), ErrorReport("WorkerLost", "4 workers"))
+    for number in (5, 6, 7):
+        bench.succeed(number)
+    bench.finish(complete=True)
+
+    assert bench.writer.error is None and not bench.writer.alive
+    assert bench.writer.durable_at is not None
+    assert bench.kept() == [1, 0, 3, 2, 2, 4, 5, 6, 7]
+    records, _ = read_journal(bench.folder, 1, PLAN)
+    for record in records:
+        data = read_bytes(bench.folder, 1, int(record["offset"]), int(record["length"]))
+        assert zlib.crc32(data) == record["crc"]
+    report = read_bytes(bench.folder, 1, int(records[3]["offset"]), int(records[3]["length"]))
+    assert msgspec.msgpack.decode(report, type=ErrorReport) == ErrorReport("ValueError", "bad")
+    assert (bench.writer.failed_mini_batches, bench.writer.failed_items) == (2, 4)
+    assert (bench.folder.root / "rows.txt").read_text() == "row 0\nrow 1\nrow 3\nrow 5\nrow 6\nrow 7\n"
+    assert bench.facts.done.tolist() == [number not in (2, 4) for number in range(MINI_BATCHES)]
+    assert bench.writer.backlog_bytes == 0
+
+
+def test_what_comes_is_committed_in_groups_within_a_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_S", 0.05)
+    bench.succeed(0)
+    bench.succeed(2)
+    assert bench.kept() == []
+    bench.hand_over()
+    support.wait_until(lambda: bench.kept() == [0, 2], "both are committed")
+    support.wait_until(bench.folder.partial_output.exists, "the output grows")
+    bench.succeed(1)
+    bench.hand_over()
+    support.wait_until(
+        lambda: bench.folder.partial_output.read_text() == "row 0\nrow 1\nrow 2\n", "the output grows"
+    )
+
+
+def test_little_is_handed_over_only_after_a_while(bench: Bench) -> None:
+    now = time.monotonic()
+    bench.writer.pump(now)
+    bench.succeed(0)
+    bench.hand_over()
+    bench.succeed(1)
+    bench.writer.pump(time.monotonic())  # The last time was a second in the future.
+    assert bench.writer.backlog_bytes in (0, 6)  # Only the first one's.
+    bench.succeed(2, b"x" * writer_module.HAND_OVER_BYTES)
+    bench.writer.pump(time.monotonic())
+    bench.finish(complete=False)
+    assert bench.kept() == [0, 1, 2]
+
+
+def test_commit_soon_does_not_wait(bench: Bench) -> None:
+    bench.succeed(0)
+    bench.writer.commit_soon()
+    support.wait_until(lambda: bench.kept() == [0], "it is committed", timeout_s=10)
+
+
+def test_an_end_that_is_not_complete_leaves_no_output(bench: Bench) -> None:
+    bench.succeed(0)
+    bench.finish(complete=False)
+    assert bench.kept() == [0]
+    assert not (bench.folder.root / "rows.txt").exists()
+    assert not bench.folder.partial_output.exists()
+
+
+def test_tasks_are_done_in_the_thread(bench: Bench) -> None:
+    names: list[str] = []
+    bench.writer.post(lambda: names.append(threading.current_thread().name))
+    support.wait_until(lambda: names == ["writer"], "the task is done")
+
+
+class Broken:
+    """Stands for a function of `os`: fails from the call of that number on, and counts."""
+
+    def __init__(self, real: Callable[..., object], number: int, from_call: int = 0) -> None:
+        self.real = real
+        self.number = number
+        self.from_call = from_call
+        self.calls = 0
+        self.failed = 0
+
+    def __call__(self, *arguments: object) -> object:
+        self.calls += 1
+        if self.calls > self.from_call:
+            self.failed += 1
+            raise OSError(self.number, os.strerror(self.number))
+        return self.real(*arguments)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["rows", "journal"])
+def test_a_sync_that_fails_is_not_tried_again(
+    place: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken(os.fdatasync, 5, from_call=place)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        bench.succeed(0)
+        bench.writer.commit_soon()
+        support.wait_until(lambda: not bench.writer.alive, "the thread has ended")
+        bench.succeed(1)
+        bench.finish(complete=True)
+
+    assert broken.failed == 1
+    assert isinstance(bench.writer.error, StorageError) and bench.writer.error.exit_code == 74
+    message = str(bench.writer.error)
+    name = ("session-0001.rows", "session-0001.journal")[place]
+    assert f"{bench.folder.private / name} cannot be written: Input/output error." in message
+    assert "The storage failed: have it repaired, then start again" in message
+    # Whether its record is durable nobody knows; that the facts do not have it matters.
+    assert bench.facts.done.sum() == 0
+    assert bench.writer.durable_at is None
+    assert not (bench.folder.root / "rows.txt").exists()
+
+
+def test_after_an_error_nothing_keeps_the_coordinator_from_listening(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", Broken(os.write, 28))
+        bench.succeed(0, b"x" * 1000)
+        bench.hand_over()
+        support.wait_until(lambda: not bench.writer.alive, "the thread has ended")
+    bench.succeed(1, b"x" * (writer_module.HAND_OVER_BYTES + 1))
+    bench.hand_over()
+    assert bench.writer.backlog_bytes == 0
+    assert bench.kept() == []
+    assert "No space left on device. The disk is full" in str(bench.writer.error)
+
+
+def test_when_the_run_is_another_s_nothing_more_is_written(bench: Bench) -> None:
+    bench.succeed(0)
+    bench.writer.commit_soon()
+    support.wait_until(lambda: bench.kept() == [0], "the first one is committed")
+    bench.owner.lost = True
+    bench.succeed(1)
+    bench.finish(complete=False)
+    assert isinstance(bench.writer.error, StoppedError)
+    assert bench.kept() == [0]
+
+
+def test_that_the_run_is_another_s_is_seen_while_nothing_comes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_S", 0.05)
+    bench.owner.lost = True
+    support.wait_until(lambda: not bench.writer.alive, "the thread has ended")
+    assert isinstance(bench.writer.error, StoppedError)
+
+
+def test_the_output_of_a_run_that_is_another_s_does_not_appear(bench: Bench) -> None:
+    for number in range(MINI_BATCHES):
+        bench.succeed(number)
+    bench.writer.commit_soon()
+    bench.owner.lost = True
+    bench.finish(complete=True)
+    assert isinstance(bench.writer.error, StoppedError)
+    assert not (bench.folder.root / "rows.txt").exists()
+
+
+def test_an_error_of_ours_is_kept_for_whoever_waits(bench: Bench) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    bench.writer.post(fail)
+    support.wait_until(lambda: not bench.writer.alive, "the thread has ended")
+    assert isinstance(bench.writer.error, ZeroDivisionError)
+
+
+def test_damaged_rows_are_voided_so_that_they_are_made_again(bench: Bench) -> None:
+    for number in range(MINI_BATCHES):
+        bench.succeed(number)
+    bench.writer.commit_soon()
+    support.wait_until(lambda: len(bench.kept()) == MINI_BATCHES, "all are committed")
+    rows = bench.folder.rows(1)
+    rows.write_bytes(rows.read_bytes().replace(b"row 5", b"rOw 5").replace(b"row 7", b"rOw 7"))
+
+    bench.finish(complete=True)
+
+    message = str(bench.writer.error)
+    assert isinstance(bench.writer.error, StorageError)
+    assert "the stored rows of 2 mini-batches are damaged" in message and "mini-batch 5" in message
+    records, _ = read_journal(bench.folder, 1, PLAN)
+    assert records["mini_batch"][records["kind"] == history.VOID].tolist() == [5, 7]
+    assert history.remaining(bench.facts.done) == [(5, 6), (7, 8)]
+    assert bench.facts.succeeded == 2 * (MINI_BATCHES - 2)
+    fresh: Facts = history.no_facts(MINI_BATCHES, history.one_by_one(lambda number: 2))
+    history.add_records(fresh, records, 1)
+    assert history.remaining(fresh.done) == [(5, 6), (7, 8)]
