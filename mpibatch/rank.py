@@ -92,7 +92,7 @@ def _serve(worker: Worker, signals: Signals) -> bool:
             if os.getppid() != parent or worker.coordinator_silent():
                 worker.abandon()
                 quiet_exit(EXIT_STOPPED)
-        backoff.rest(found, worker.fds(), patient=worker.busy)
+        backoff.rest(found, worker.fds(), patience_s=worker.patience_s)
     return worker.dismissed.orderly
 
 

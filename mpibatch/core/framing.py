@@ -56,7 +56,7 @@ class FrameReader(Generic[T]):
         self._decode: Callable[[bytes], T] = decoder(union)
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[T]:
+    def feed(self, data: bytes | memoryview) -> Iterator[T]:
         """Yield each message completed by `data`. Consume the iterator before feeding again."""
         self._buffer += data
         start = 0

@@ -206,8 +206,8 @@ class Coordinator:
                 )
                 self._ready.add(number)
                 self._handle(dispatch.WorkerReady(number))
-            case GaveUp(error, unusable, attempts):
-                self._gave_up(number, error, unusable, attempts)
+            case GaveUp(error, unusable):
+                self._gave_up(number, error, unusable)
             case Heartbeat():
                 pass
             case StopAsked(reason):
@@ -232,13 +232,13 @@ class Coordinator:
             event = dispatch.AttemptFailed(number, outcome.attempt, outcome.run_s)
         self._carry_out(self._dispatcher.handle(event), outcome, number)
 
-    def _gave_up(self, number: int, error: ErrorReport, unusable: bool, attempts: list[int]) -> None:
+    def _gave_up(self, number: int, error: ErrorReport, unusable: bool) -> None:
         log.error("worker %d (%s) gave up: %s: %s", number, self._place(number), error.type, error.message)
         self._ready.discard(number)
         self.gave_up = self.gave_up or (number, error)
         if unusable:
             self.unusable = self.unusable or error
-        self._handle(dispatch.AttemptsReturned(number, attempts))
+        # Not as if it had given back what it had: it would be granted something else in its place.
         self._handle(dispatch.WorkerGone(number))
         if unusable and self._phase == "running":
             self._carry_out([Conclude("failed", f"{error.type}: {error.message}")], None, -1)

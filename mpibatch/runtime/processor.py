@@ -33,11 +33,11 @@ from mpibatch.messages import (
     ToProcessor,
 )
 from mpibatch.outputs.text import BadReturn, NotEncodable, TextEncoder
+from mpibatch.runtime.clock import ATTEMPT, CLOCK_BYTES, LATEST, REVOKED_FIRST, REVOKED_LAST, STARTED
 from mpibatch.runtime.entry_script import Context, EntryScript, MiniBatch, load, log_error, report
 from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Paths, Succeeded
 
-CLOCK_BYTES = 4096
-_RECEIVE_BYTES = 64 << 10  # Above 128 KB each read would map fresh memory.
+_RECEIVE_BYTES = 64 << 10
 _SEND_AFTER_S = 0.001
 _SEND_AFTER_BYTES = 1 << 16
 _OUTCOME_BYTES = 64
@@ -51,8 +51,7 @@ _FS_ERRORS = sys.getfilesystemencodeerrors()
 def main(fd: int, clock_fd: int) -> int:
     """Serve the worker at the other end of `fd` until it says `Finish`; the exit code.
 
-    `fd`: a blocking stream socket; `clock_fd`: memory of 4096 bytes, at its start two little-endian
-    64-bit numbers: the attempt that is running (0: none) and its start (`time.monotonic_ns`).
+    `fd`: a blocking stream socket; `clock_fd`: memory as `runtime.clock` tells.
     """
     _prepare_process()
     os.set_inheritable(clock_fd, False)
@@ -85,6 +84,7 @@ class Link:
         self._fd = fd
         self._reader: FrameReader[ToProcessor] = FrameReader(ToProcessor)
         self._rest: Iterator[ToProcessor] = iter(())
+        self._incoming = bytearray(_RECEIVE_BYTES)
         self.forked = False
         os.register_at_fork(after_in_child=self._let_go)
 
@@ -105,12 +105,12 @@ class Link:
             if some:
                 return
             try:
-                data = os.read(self._fd, _RECEIVE_BYTES)
+                length = os.readv(self._fd, [self._incoming])
             except ConnectionError:
-                data = b""
-            if not data:
+                length = 0
+            if not length:
                 self._worker_died()
-            self._rest = self._reader.feed(data)
+            self._rest = self._reader.feed(memoryview(self._incoming)[:length])
 
     def send(self, message: FromProcessor) -> None:
         """Send all of it; blocks meanwhile, as the worker always reads."""
@@ -172,6 +172,8 @@ class Processor:
         if self._unsent and (self._times.mean_s or 0.0) > _SEND_AFTER_S:
             self._flush()
         outcome = self._attempt(work)
+        if outcome is None:
+            return
         now = perf_counter()
         self._times.add(outcome.process_s if isinstance(outcome, Succeeded) else outcome.run_s)
         if not self._unsent:
@@ -189,12 +191,18 @@ class Processor:
             self._unsent = []
             self._unsent_bytes = 0
 
-    def _attempt(self, work: Assignment) -> Outcome:
+    def _attempt(self, work: Assignment) -> Outcome | None:
+        """None: it was taken back before it began."""
         clock = self._clock
         started = called = perf_counter()
         run_s = 0.0
-        clock[1] = monotonic_ns()
-        clock[0] = work.attempt  # After its start, so that its worker never sees it with an older one.
+        clock[STARTED] = monotonic_ns()
+        clock[LATEST] = work.attempt
+        clock[ATTEMPT] = work.attempt  # After its start, so that its worker never sees it with an older one.
+        # After that: either its worker sees that it has begun, or it is seen here that it was taken back.
+        if clock[REVOKED_FIRST] <= work.attempt <= clock[REVOKED_LAST]:
+            self._stop_clock()
+            return None
         try:
             mini_batch = _read_items(work)
             called = perf_counter()
@@ -239,7 +247,7 @@ class Processor:
     def _stop_clock(self) -> None:
         if self._link.forked:
             end_copy()
-        self._clock[0] = 0
+        self._clock[ATTEMPT] = 0
 
 
 def _read_items(work: Assignment) -> MiniBatch:

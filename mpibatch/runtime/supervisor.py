@@ -10,7 +10,6 @@ import mmap
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +20,9 @@ import msgspec
 import mpibatch
 from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import FromProcessor, ToProcessor
+from mpibatch.runtime.clock import CLOCK_BYTES, Clock
 
-_CLOCK = struct.Struct("<QQ")
-CLOCK_BYTES = 4096
-_READ_BYTES = 64 << 10
+_incoming = bytearray(64 << 10)
 _STDERR_TAIL_BYTES = 4096
 _STDERR_TAIL_LINES = 15
 
@@ -105,7 +103,8 @@ class Child:
         self._stderr_file = stderr_file
         try:
             os.ftruncate(clock, CLOCK_BYTES)
-            self._clock = mmap.mmap(clock, CLOCK_BYTES)
+            self._page = mmap.mmap(clock, CLOCK_BYTES)
+            self.clock = Clock(memoryview(self._page))
             with open(stdout_file, "ab") as stdout, open(stderr_file, "ab") as stderr:
                 self._stderr_start = stderr.tell()
                 self._process = subprocess.Popen(
@@ -157,22 +156,18 @@ class Child:
         """The messages that have come whole. FrameError if something else than ours was written."""
         while not self.eof:
             try:
-                data = self._socket.recv(_READ_BYTES)
+                # Into the same memory each time: a fresh buffer of this size costs more than the call.
+                length = self._socket.recv_into(_incoming)
             except BlockingIOError:
                 return
             except ConnectionResetError:
-                data = b""
-            if not data:
+                length = 0
+            if not length:
                 self.eof = True
                 return
-            yield from self._reader.feed(data)
-            if len(data) < _READ_BYTES:
+            yield from self._reader.feed(memoryview(_incoming)[:length])
+            if length < len(_incoming):
                 return
-
-    def running(self) -> tuple[int, int]:
-        """(number of the attempt it is at, 0 for none; when that began, in monotonic nanoseconds)."""
-        attempt, started_ns = _CLOCK.unpack_from(self._clock, 0)
-        return attempt, started_ns
 
     def ended(self) -> bool:
         """Whether it has died; it is not reaped by asking."""
@@ -196,7 +191,8 @@ class Child:
     def close(self) -> None:
         """Let go of its socket, clock and process handle."""
         self._socket.close()
-        self._clock.close()
+        self.clock.close()
+        self._page.close()
         os.close(self._pidfd)
 
     def _stderr_tail(self) -> str:

@@ -19,17 +19,18 @@ class Backoff:
         self._fruitless = 0
         self._sleep_s = FIRST_SLEEP_S
 
-    def rest(self, found: bool, fds: list[tuple[int, bool]], *, patient: bool = False) -> None:
+    def rest(self, found: bool, fds: list[tuple[int, bool]], *, patience_s: float | None = None) -> None:
         """Return at once, or when one of `fds` (descriptor, also for writing) is ready, or after a while.
 
-        `patient`: what is waited for will come by `fds`; the rest may wait as long as it may ever.
+        `patience_s`: what is waited for will come by `fds`; all else may wait so long, and no second
+        look is needed before.
         """
+        if patience_s is not None:
+            _poll(fds, patience_s)
+            return
         if found:
             self._fruitless = 0
             self._sleep_s = FIRST_SLEEP_S
-            return
-        if patient:
-            _poll(fds, self._longest_s)
             return
         self._fruitless += 1
         if self._fruitless <= BURST:

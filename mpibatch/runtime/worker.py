@@ -1,12 +1,14 @@
 """A worker: supervises one processor. It hands on what it is granted, times it, replaces it when it dies,
 and reports. `step` does what can be done now and never blocks.
 
-What is granted waits here and is handed to the processor a few milliseconds' worth at a time, so that what
-has not been started can be given back although the processor is busy in `run()`.
+The processor holds the mini-batch that it is at and the next ones, some milliseconds' worth, so that it never
+waits for us. The rest of what is granted waits here. What has not been begun can be given back although the
+processor is busy in `run()`: through the memory they share.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -19,7 +21,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from mpibatch.core.framing import FrameError, decoder, encode
-from mpibatch.core.grants import MOST_IN_FLIGHT, RunTimes
+from mpibatch.core.grants import LEAST_IN_FLIGHT, MOST_IN_FLIGHT, RunTimes
 from mpibatch.core.liveness import OverTime
 from mpibatch.messages import (
     Announced,
@@ -58,6 +60,9 @@ EOF_GRACE_S = 1.0
 """Between the end of a processor's connection and its death; then it has only closed the connection."""
 OVER_PATIENCE = 60
 """How many times longer a worker that is over waits for rank 0."""
+SHORTEST_PATIENCE_S = 0.02
+LONGEST_PATIENCE_S = 0.1
+"""A recall, a stop or a pulled fragment may wait so long while the processor is busy."""
 CHILD_HORIZON_S = 0.01
 """Mini-batches shorter than this are handed to the processor several at a time."""
 
@@ -69,9 +74,9 @@ Phase = Literal["waiting", "starting", "ready", "finishing", "given_up", "over"]
 
 def child_target(mean_s: float | None) -> int:
     """Mini-batches that the processor itself should hold, the running one among them."""
-    if mean_s is None or mean_s >= CHILD_HORIZON_S:
-        return 1
-    return min(MOST_IN_FLIGHT, max(2, math.ceil(CHILD_HORIZON_S / max(mean_s, 1e-6))))
+    if mean_s is None:
+        return LEAST_IN_FLIGHT
+    return min(MOST_IN_FLIGHT, max(LEAST_IN_FLIGHT, math.ceil(CHILD_HORIZON_S / max(mean_s, 1e-6))))
 
 
 class Worker:
@@ -116,9 +121,15 @@ class Worker:
         return self._child.fds() if self._child is not None else []
 
     @property
-    def busy(self) -> bool:
-        """Its processor has work, so what comes next comes from it, and rank 0 can wait."""
-        return bool(self._window)
+    def patience_s(self) -> float | None:
+        """How long rank 0 can wait, while the processor has work: its outcome comes first, and wakes us.
+
+        None while something of rank 0 may be urgent. Long enough that with short mini-batches the
+        outcome always comes first, as with many workers on a node each wake counts.
+        """
+        if not self._window or not self._port.idle():
+            return None
+        return min(LONGEST_PATIENCE_S, max(SHORTEST_PATIENCE_S, 2 * (self._times.mean_s or 0.0)))
 
     def step(self) -> bool:
         """Do what can be done now; True if anything was."""
@@ -126,13 +137,12 @@ class Worker:
         if now - self._stepped > 1.0:  # We stood still: what came meanwhile has not been read yet.
             self._heard += now - self._stepped
         self._stepped = now
-        acted = False
+        # First the processor, which may be waiting.
+        acted = self._child is not None and self._step_child(self._child, now)
         for _, body in self._port.receive():
             acted = True
             self._heard = now
             self._take(_decode(body))
-        if self._child is not None:
-            acted |= self._step_child(self._child, now)
         if self._setup is not None and now - self._spoke > self._setup.heartbeat_s and not self.over:
             self._say(Heartbeat())
         return acted
@@ -199,8 +209,22 @@ class Worker:
         mine = [assignment.attempt for assignment in self._queue if assignment.attempt in attempts]
         if mine:
             self._queue = deque(a for a in self._queue if a.attempt not in attempts)
+        mine += self._take_back(attempts)
         # Also when there are none, so that the coordinator knows that no more will come back.
         self._say(Returned(mine))
+
+    def _take_back(self, asked: set[int]) -> list[int]:
+        """Of the last ones that the processor holds, those that are asked for and that it has not begun."""
+        if self._child is None or not self._child.clock.may_revoke():
+            return []
+        last = list(itertools.takewhile(asked.__contains__, reversed(self._window)))
+        if not last:
+            return []
+        begun = self._child.clock.revoke(last[-1], last[0])
+        taken = [attempt for attempt in reversed(last) if attempt > begun]
+        for attempt in taken:
+            del self._window[attempt]
+        return taken
 
     def _release(self, at_once: bool) -> None:
         self._queue.clear()
@@ -265,7 +289,7 @@ class Worker:
             if now - self._eof_at > EOF_GRACE_S:
                 self._kill(child, "died", "it closed its connection to mpibatch")
         if self._phase == "ready":
-            attempt, started_ns = child.running()
+            attempt, started_ns = child.clock.running()
             if self._over_time.judge(attempt, started_ns, time.monotonic_ns()) and self._killed_for is None:
                 self._kill(child, "timed_out", f"over run_invocation_timeout: {self._timeout_s:g} s")
         elif now > self._deadline:
@@ -299,9 +323,8 @@ class Worker:
     def _take_from_child(self, child: Child, message: FromProcessor) -> None:
         match message:
             case Outcomes(outcomes):
-                self._report(outcomes)
                 self._fruitless_deaths = 0
-                self._feed()
+                self._report(outcomes)
             case Ready(init_s):
                 if self._phase != "starting":
                     return
@@ -357,6 +380,8 @@ class Worker:
                 announced.append(Announced(bare, len(outcome.fragment)))
             else:
                 at_once.append(outcome)
+        # Before rank 0 is told, so that the processor has its next work sooner.
+        self._feed()
         if at_once or announced:
             self._say(Outcomes(at_once, announced))
 
@@ -364,7 +389,7 @@ class Worker:
 
     def _died(self, child: Child) -> None:
         self._listen(child)  # What it sent before its death still counts.
-        running, started_ns = child.running()
+        running, started_ns = child.clock.running()
         death = self._bury(child)
         if self._phase == "finishing":
             self._end()

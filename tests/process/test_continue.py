@@ -173,7 +173,7 @@ def test_asked_twice_what_runs_is_given_up(
         ask_to_stop(run, how, output)
         run.wait_to_say("ask again to give it up")
         ask_to_stop(run, how, output)
-        assert run.wait_to_end() == code, run.said
+        assert run.wait_to_end(20) == code, run.said
 
     assert support.result(output)["items"] == {"total": 10, "succeeded": 5, "failed": 0}
     support.open_gate(tmp_path)

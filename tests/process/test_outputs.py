@@ -210,14 +210,16 @@ def test_a_short_return_fails_the_rest_and_is_not_tried_again(tmp_path: Path) ->
 
 
 def test_short_returns_count_for_the_error_threshold(tmp_path: Path) -> None:
-    job = job_of(tmp_path, "def run(b): return numbers(b)[1:]", mini_batch_size=2, error_threshold=2)
+    script = "def run(b): return numbers(b)[1:] if numbers(b)[0] < 6 else numbers(b)"
+    job = job_of(tmp_path, script, items=40, mini_batch_size=2, error_threshold=2)
     ended = support.mpibatch("run", job)
     assert ended.returncode == 3, support.words(ended)
     told = support.result(tmp_path / "output")
     assert told["verdict"] == "too_many_errors"
     assert "3 items failed; error_threshold is 2" in told["reason"]
+    assert told["mini_batches"]["attempts"] == 3  # At once, not at the end.
     completes(job, "--set", "error_threshold=3")
-    assert support.rows(tmp_path / "output") == ["1", "3", "5"]
+    assert support.rows(tmp_path / "output") == ["1", "3", "5", *(str(n) for n in range(6, 40))]
 
 
 def test_more_rows_than_items_are_kept_with_one_warning(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_clock_that_both_see(started: Started) -> None:
     child = started.python(
         "import mmap\nboard = mmap.mmap(clock, 4096)\nboard[:16] = struct.pack('<QQ', 42, 12345)\nmine.recv(1)\n"
     )
-    support.wait_until(lambda: child.running() == (42, 12345), "the child has set its clock")
+    support.wait_until(lambda: child.clock.running() == (42, 12345), "the child has set its clock")
 
 
 def test_it_dies_with_all_of_its_group(started: Started, tmp_path: Path) -> None:

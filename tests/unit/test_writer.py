@@ -248,6 +248,45 @@ def test_the_output_of_a_run_that_is_another_s_does_not_appear(bench: Bench) -> 
     assert not (bench.folder.root / "rows.txt").exists()
 
 
+def test_what_a_write_that_hung_has_cost_is_seen_before_the_next_step(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease may be lost while a dead disk holds the thread."""
+
+    real = bench.journal.commit
+
+    def slow(records: bytes) -> object:
+        done = real(records)
+        bench.owner.lost = True
+        return done
+
+    monkeypatch.setattr(bench.journal, "commit", slow)
+    for number in range(MINI_BATCHES):
+        bench.succeed(number)
+    bench.finish(complete=True)
+    assert isinstance(bench.writer.error, StoppedError)
+    assert len(bench.kept()) == MINI_BATCHES
+    assert not (bench.folder.root / "rows.txt").exists()
+
+
+def test_rows_that_took_too_long_are_not_committed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        writer_module, "COMMIT_BYTES", 1
+    )  # So that rows are committed as soon as they are there.
+    real = bench.journal.append_rows
+
+    def slow(data: bytes) -> None:
+        real(data)
+        bench.owner.lost = True
+
+    monkeypatch.setattr(bench.journal, "append_rows", slow)
+    bench.succeed(0)
+    bench.hand_over()
+    support.wait_until(lambda: not bench.writer.alive, "the thread has ended")
+    assert isinstance(bench.writer.error, StoppedError)
+    assert bench.kept() == []
+
+
 def test_an_error_of_ours_is_kept_for_whoever_waits(bench: Bench) -> None:
     def fail() -> None:
         raise ZeroDivisionError

@@ -1,0 +1,51 @@
+"""The memory that a worker and its processor share: what is running since when, and what is taken back.
+
+A page of little-endian 64-bit numbers; each is written by one side only. Attempts are granted to a processor in
+rising order.
+"""
+
+from __future__ import annotations
+
+CLOCK_BYTES = 4096
+
+# By the processor:
+ATTEMPT = 0
+"""The attempt that is running; 0: none."""
+STARTED = 1
+"""When it began, by `time.monotonic_ns`, which all processes of a host share."""
+LATEST = 2
+"""The attempt that was begun last; stays when it has ended."""
+
+# By the worker:
+REVOKED_FIRST = 3
+REVOKED_LAST = 4
+"""Attempts from the first to the last of these are taken back: the processor passes over them."""
+
+
+class Clock:
+    """The worker's side; `page` is the shared memory."""
+
+    def __init__(self, page: memoryview) -> None:
+        self._page = page.cast("Q")
+
+    def running(self) -> tuple[int, int]:
+        """(attempt, start in nanoseconds); may be torn, see `core.liveness.OverTime`."""
+        return self._page[ATTEMPT], self._page[STARTED]
+
+    def revoke(self, first: int, last: int) -> int:
+        """Take back attempts `first` to `last`; those up to the number returned have been begun all the same.
+
+        Only once those taken back before have been passed over.
+        """
+        # The end last, so that the processor never sees the old beginning with the new end.
+        self._page[REVOKED_FIRST] = first
+        self._page[REVOKED_LAST] = last
+        # After that: either the processor sees what is revoked, or we see what it has begun.
+        return self._page[LATEST]
+
+    def may_revoke(self) -> bool:
+        """Whether what was taken back before has been passed over."""
+        return self._page[LATEST] >= self._page[REVOKED_LAST]
+
+    def close(self) -> None:
+        self._page.release()
