@@ -208,9 +208,11 @@ class Session:
     def _stop(self, reason: str, at_once: bool) -> None:
         if self._asked is None:
             self._asked = reason
-            self._observer.say(f"stopping ({reason}): what is running may finish; ask again to give it up")
             self._writer.commit_soon()
             self._coordinator.stop(reason, at_once=at_once)
+            if self._local is not None and not self._local.over:
+                self._local.step()  # So that nothing new begins here after the next line is read.
+            self._observer.say(f"stopping ({reason}): what is running may finish; ask again to give it up")
         elif at_once:
             self._coordinator.stop(reason, at_once=True)
 

@@ -21,6 +21,7 @@ import mpibatch
 from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import FromProcessor, ToProcessor
 from mpibatch.runtime.clock import CLOCK_BYTES, Clock
+from mpibatch.work import Cause, ErrorReport
 
 _incoming = bytearray(64 << 10)
 _STDERR_TAIL_BYTES = 4096
@@ -86,6 +87,14 @@ class Death(msgspec.Struct, frozen=True):
         if -self.returncode == signal.SIGKILL:
             return f"{name} (not sent by mpibatch: most likely the kernel, because memory ran out)"
         return name
+
+    def report(self, cause: Cause, why: str, where: str) -> ErrorReport:
+        """The error of what was running. `why`: for what mpibatch killed it, or empty; `where`: for people."""
+        place = f"(pid {self.pid} of {where})"
+        if cause == "timed_out":
+            return ErrorReport("TimedOut", f"the processor was killed: {why} {place}", self.stderr_tail)
+        how = f"{why}, so it was killed" if why else f"it died: {self.words}"
+        return ErrorReport("Died", f"{how} {place}", self.stderr_tail)
 
 
 class Child:

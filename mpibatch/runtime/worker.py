@@ -1,27 +1,20 @@
 """A worker: supervises one processor. It hands on what it is granted, times it, replaces it when it dies,
 and reports. `step` does what can be done now and never blocks.
-
-The processor holds the mini-batch that it is at and the next ones, some milliseconds' worth, so that it never
-waits for us. The rest of what is granted waits here. What has not been begun can be given back although the
-processor is busy in `run()`: through the memory they share.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import shutil
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Literal, assert_never
 
 import msgspec
 
 from mpibatch.core.framing import FrameError, decoder, encode
-from mpibatch.core.grants import LEAST_IN_FLIGHT, MOST_IN_FLIGHT, RunTimes
 from mpibatch.core.liveness import OverTime
 from mpibatch.messages import (
     Announced,
@@ -45,10 +38,11 @@ from mpibatch.messages import (
     ToWorker,
     WorkerSetup,
 )
+from mpibatch.runtime.holdings import Holdings
 from mpibatch.runtime.supervisor import Child, Death, Guardian, interpreter_command, processor_environment
 from mpibatch.runtime.transport import COORDINATOR, Port
 from mpibatch.runtime.worker_log import WorkerLog
-from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome
+from mpibatch.work import Cause, ErrorReport, Failed, Outcome
 
 ANNOUNCE_BYTES = 256 << 10
 """A longer fragment is announced, and sent when it is asked for."""
@@ -63,20 +57,11 @@ OVER_PATIENCE = 60
 SHORTEST_PATIENCE_S = 0.02
 LONGEST_PATIENCE_S = 0.1
 """A recall, a stop or a pulled fragment may wait so long while the processor is busy."""
-CHILD_HORIZON_S = 0.01
-"""Mini-batches shorter than this are handed to the processor several at a time."""
 
 _CALL = "from mpibatch.runtime.processor import main; raise SystemExit(main({fd}, {clock}))"
 _decode = decoder(ToWorker)
 
 Phase = Literal["waiting", "starting", "ready", "finishing", "given_up", "over"]
-
-
-def child_target(mean_s: float | None) -> int:
-    """Mini-batches that the processor itself should hold, the running one among them."""
-    if mean_s is None:
-        return LEAST_IN_FLIGHT
-    return min(MOST_IN_FLIGHT, max(LEAST_IN_FLIGHT, math.ceil(CHILD_HORIZON_S / max(mean_s, 1e-6))))
 
 
 class Worker:
@@ -98,10 +83,8 @@ class Worker:
         self._deadline = math.inf
         self._scratch = ""
         self._guardian: Guardian | None = None
-        self._queue: deque[Assignment] = deque()
-        self._window: dict[int, Assignment] = {}
+        self._holdings = Holdings()
         self._held: dict[int, Outcome] = {}
-        self._times = RunTimes()
         self._over_time = OverTime(math.inf)
         self._killed_for: tuple[Cause, str] | None = None
         self._eof_at = math.inf
@@ -127,9 +110,9 @@ class Worker:
         None while something of rank 0 may be urgent. Long enough that with short mini-batches the
         outcome always comes first, as with many workers on a node each wake counts.
         """
-        if not self._window or not self._port.idle():
+        if not self._holdings.handed or not self._port.idle():
             return None
-        return min(LONGEST_PATIENCE_S, max(SHORTEST_PATIENCE_S, 2 * (self._times.mean_s or 0.0)))
+        return min(LONGEST_PATIENCE_S, max(SHORTEST_PATIENCE_S, 2 * self._holdings.mean_s))
 
     def step(self) -> bool:
         """Do what can be done now; True if anything was."""
@@ -171,7 +154,7 @@ class Worker:
     def _take(self, message: ToWorker) -> None:
         match message:
             case Grant(assignments):
-                self._queue.extend(assignments)
+                self._holdings.granted(assignments)
                 self._feed()
             case Pull(attempt):
                 if attempt in self._held:
@@ -206,33 +189,18 @@ class Worker:
         self._start_child()
 
     def _give_back(self, attempts: set[int]) -> None:
-        mine = [assignment.attempt for assignment in self._queue if assignment.attempt in attempts]
-        if mine:
-            self._queue = deque(a for a in self._queue if a.attempt not in attempts)
-        mine += self._take_back(attempts)
+        clock = self._child.clock if self._child is not None else None
         # Also when there are none, so that the coordinator knows that no more will come back.
-        self._say(Returned(mine))
-
-    def _take_back(self, asked: set[int]) -> list[int]:
-        """Of the last ones that the processor holds, those that are asked for and that it has not begun."""
-        if self._child is None or not self._child.clock.may_revoke():
-            return []
-        last = list(itertools.takewhile(asked.__contains__, reversed(self._window)))
-        if not last:
-            return []
-        begun = self._child.clock.revoke(last[-1], last[0])
-        taken = [attempt for attempt in reversed(last) if attempt > begun]
-        for attempt in taken:
-            del self._window[attempt]
-        return taken
+        self._say(Returned(self._holdings.give_back(attempts, clock)))
 
     def _release(self, at_once: bool) -> None:
-        self._queue.clear()
+        handed = self._holdings.handed
+        self._holdings.give_up()
         self._held.clear()
         child = self._child
         if child is None:
             self._end()
-        elif at_once or self._phase != "ready" or self._window:
+        elif at_once or self._phase != "ready" or handed:
             self._phase = "finishing"
             self._killed_for = ("died", "released")
             child.kill()
@@ -343,33 +311,26 @@ class Worker:
 
     def _feed(self) -> None:
         """Hand the processor what it should hold; many at a time where they are short."""
-        if self._phase != "ready" or not self._queue or self._child is None:
-            return
-        target = child_target(self._times.mean_s)
-        room = target - len(self._window)
-        if room <= 0 or 2 * len(self._window) > target:
-            return
-        batch = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
-        for assignment in batch:
-            self._window[assignment.attempt] = assignment
-        self._child.send(Grant(batch))
+        if self._phase == "ready" and self._child is not None:
+            batch = self._holdings.next_batch()
+            if batch:
+                self._child.send(Grant(batch))
 
     def _report(self, outcomes: list[Outcome]) -> None:
         """Hand outcomes on; large fragments stay here until they are asked for."""
         at_once: list[Outcome] = []
         announced: list[Announced] = []
         for outcome in outcomes:
-            if self._window.pop(outcome.attempt, None) is None:
+            seconds = outcome.run_s if isinstance(outcome, Failed) else outcome.process_s
+            if not self._holdings.ended(outcome.attempt, seconds):
                 self._log.warning(f"dropped an outcome of attempt {outcome.attempt}, which was not granted")
                 continue
             if isinstance(outcome, Failed):
-                self._times.add(outcome.run_s)
                 self._log.info(
                     f"attempt {outcome.attempt} failed: {outcome.error.type}: {outcome.error.message}"
                 )
                 at_once.append(outcome)
                 continue
-            self._times.add(outcome.process_s)
             if self._log.detailed:
                 self._log.debug(
                     f"attempt {outcome.attempt}: {outcome.succeeded} items, {outcome.run_s:.6f} s"
@@ -404,9 +365,7 @@ class Worker:
             error = self._death_report(death, cause, why, "while it loaded the script or in init()")
             goes_on = self._init_failed(error, unusable=False)
         if goes_on:
-            # What it was given and did not start goes to its successor, before all else.
-            self._queue.extendleft(reversed(self._window.values()))
-            self._window.clear()
+            self._holdings.processor_died()
             self._start_child()
 
     def _bury(self, child: Child) -> Death:
@@ -422,7 +381,7 @@ class Worker:
 
         Whether this worker goes on.
         """
-        assignment = self._window.get(running)
+        assignment = self._holdings.at(running)
         if assignment is None:
             self._fruitless_deaths += 1
             error = self._death_report(death, cause, why, "between two mini-batches")
@@ -439,12 +398,7 @@ class Worker:
         return True
 
     def _death_report(self, death: Death, cause: Cause, why: str, when: str) -> ErrorReport:
-        assert self._setup is not None
-        place = f"(pid {death.pid} of rank {self._rank} on {self._host}, {when})"
-        if cause == "timed_out":
-            return ErrorReport("TimedOut", f"the processor was killed: {why} {place}", death.stderr_tail)
-        how = f"{why}, so it was killed" if why else f"it died: {death.words}"
-        return ErrorReport("Died", f"{how} {place}", death.stderr_tail)
+        return death.report(cause, why, f"rank {self._rank} on {self._host}, {when}")
 
     def _init_failed(self, error: ErrorReport, *, unusable: bool) -> bool:
         """Whether this worker goes on."""
@@ -459,11 +413,8 @@ class Worker:
 
     def _give_up(self, error: ErrorReport, *, unusable: bool = False) -> None:
         self._phase = "given_up"
-        attempts = [*self._window, *(assignment.attempt for assignment in self._queue)]
-        self._window.clear()
-        self._queue.clear()
         self._log.warning(f"gives up: {error.type}: {error.message}")
-        self._say(GaveUp(error, unusable, attempts))
+        self._say(GaveUp(error, unusable, self._holdings.give_up()))
 
     # The end
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 import support
 
+import mpibatch
+
 pytestmark = pytest.mark.mpi
 
 ECHO = "import os\ndef run(mini_batch): return [os.path.basename(path) for path in mini_batch]\n"
@@ -133,14 +135,22 @@ def test_ctrl_c_before_anything_is_done(ranks: int | None, tmp_path: Path) -> No
 def with_error(folder: Path, error: str) -> str:
     """A PYTHONPATH with it."""
     (folder / "sitecustomize.py").write_text(BUG.replace("{error}", error))
-    return os.pathsep.join([str(folder), os.getcwd()])
+    return python_path(folder)
+
+
+def python_path(folder: Path) -> str:
+    """With `folder` first; and with mpibatch, wherever it is."""
+    return os.pathsep.join([str(folder), str(Path(mpibatch.__file__).parents[1])])
 
 
 def test_a_worker_that_does_not_end_changes_no_exit_code(tmp_path: Path) -> None:
     """It is waited for some seconds; then the launcher is asked to end all."""
     script = support.NOTE + "def run(mini_batch):\n  note(str(os.getpid()))\n  gate()\n"
     job = support.make_job(tmp_path, script, process_count_per_node=2, shutdown_timeout=0.1)
-    with support.Started(tmp_path, "run", job, ranks=3) as started:
+    fewer = "import mpibatch.runtime.coordinator\nmpibatch.runtime.coordinator.GOODBYE_S = 1.0\n"
+    (tmp_path / "sitecustomize.py").write_text(fewer)
+    environment = support.environment(PYTHONPATH=python_path(tmp_path))
+    with support.Started(tmp_path, "run", job, ranks=3, env=environment) as started:
         started.wait_until(lambda: len(support.notes(tmp_path)) == 2, "two processors are in run()")
         ranks = support.ranks_with(str(tmp_path))
         os.kill(ranks[2], signal.SIGSTOP)

@@ -53,7 +53,7 @@ def run(script: str, ranks: int) -> None:
         check=False, timeout=support.TIMEOUT_S, env=support.environment(**variables),
     )  # fmt: skip
     assert ended.returncode == 0, support.words(ended)
-    assert sorted(ended.stdout.split()) == ["done"] * ranks, support.words(ended)
+    assert ended.stdout.count("done") == ranks, support.words(ended)
 
 
 def test_all_send_to_all_at_once_and_order_is_kept() -> None:

@@ -221,9 +221,7 @@ def test_what_is_told_after_a_failure_is_what_is_kept(disk: Disk, tmp_path: Path
     )
     job = support.make_job(tmp_path, script, items=40, output=str(output), run_max_try=1)
     with support.Started(tmp_path, "run", job) as run:
-        run.wait_until(
-            lambda: succeeded(output) != [], "something is committed"
-        )
+        run.wait_until(lambda: succeeded(output) != [], "something is committed")
         support.open_gate(tmp_path)
         assert run.wait_to_end() == 74, run.said
     kept = len(succeeded(output))

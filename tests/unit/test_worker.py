@@ -39,6 +39,7 @@ from mpibatch.messages import (
 )
 from mpibatch.runtime import worker as module
 from mpibatch.runtime.clock import ATTEMPT, CLOCK_BYTES, LATEST, REVOKED_FIRST, REVOKED_LAST, STARTED, Clock
+from mpibatch.runtime.holdings import handed_target
 from mpibatch.runtime.supervisor import Death
 from mpibatch.runtime.worker import (
     ANNOUNCE_BYTES,
@@ -47,7 +48,6 @@ from mpibatch.runtime.worker import (
     OVER_PATIENCE,
     SHORTEST_PATIENCE_S,
     Worker,
-    child_target,
 )
 from mpibatch.work import Assignment, ErrorReport, Failed, Paths, Succeeded
 
@@ -314,7 +314,7 @@ def test_work_waits_for_init(stage: Stage) -> None:
     ("mean_s", "target"), [(None, 2), (1.0, 2), (0.01, 2), (0.004, 3), (0.001, 10), (1e-6, 512), (0.0, 512)]
 )
 def test_short_ones_are_handed_over_by_the_dozen(mean_s: float | None, target: int) -> None:
-    assert child_target(mean_s) == target
+    assert handed_target(mean_s) == target
 
 
 def test_refilled_when_half_is_done(stage: Stage) -> None:
