@@ -21,7 +21,14 @@ from types import FrameType
 from mpibatch.errors import EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError
 from mpibatch.launch import STARTED, TTY
 from mpibatch.runtime.lease import process_started
-from mpibatch.runtime.stops import BEGUN_FILE, EXIT_CODE_FILE, LOCAL_FOLDER, PARENT, SIGNALS_FILE
+from mpibatch.runtime.stops import (
+    BEGUN_FILE,
+    EXIT_CODE_FILE,
+    LOCAL_FOLDER,
+    PARENT,
+    SIGNALS_FILE,
+    catch_signals,
+)
 from mpibatch.runtime.supervisor import interpreter_command
 
 _CALL = "from mpibatch.__main__ import main; raise SystemExit(main())"
@@ -72,8 +79,7 @@ class _Parent:
         self.interrupted = False
 
     def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, self._pass_on)
+        catch_signals(self._pass_on)
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 import mpibatch as mpibatch_package
 from mpibatch.local_world import find_mpiexec, launcher_command
@@ -221,3 +223,14 @@ class Started:
     def wait_to_end(self, timeout_s: float = TIMEOUT_S) -> int:
         """Its exit code."""
         return self.process.wait(timeout_s)
+
+
+def one_by_one(
+    item_count: Callable[[int], int],
+) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """For `Facts`: the counts that `item_count` gives for single mini-batches."""
+
+    def counts(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.fromiter(map(item_count, numbers.tolist()), np.int64, len(numbers))
+
+    return counts

@@ -202,16 +202,6 @@ def no_facts(mini_batches: int, item_counts: ItemCounts) -> Facts:
     )
 
 
-def one_by_one(item_count: Callable[[int], int]) -> ItemCounts:
-    """The counts that `item_count` gives for single mini-batches; a microsecond each."""
-    import numpy as np
-
-    def counts(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.fromiter(map(item_count, numbers.tolist()), np.int64, len(numbers))
-
-    return counts
-
-
 def add_records(facts: Facts, records: Records, session: int) -> int:
     """Take in records of one session, in their order; sessions in theirs. Returns how many are damaged.
 

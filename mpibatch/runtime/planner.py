@@ -66,6 +66,7 @@ class Plan:
             for number, one in enumerate(header["inputs"])
         ]
         self.item_count = self._partition.item_count
+        self.item_counts = self._partition.item_counts
         self.input_of = self._partition.input_of
 
     def __enter__(self) -> Self:

@@ -108,7 +108,7 @@ class Session:
     # Setting up
 
     def _load_history(self) -> history.Facts:
-        facts = history.no_facts(self._plan.mini_batches, history.one_by_one(self._plan.item_count))
+        facts = history.no_facts(self._plan.mini_batches, self._plan.item_counts)
         for session in self._folder.sessions():
             records, damaged = read_journal(self._folder, session, self._plan.fingerprint)
             damaged += history.add_records(facts, records, session)

@@ -31,7 +31,15 @@ EXIT_CODE_FILE = "exit_code"
 AT_ONCE = "now"
 """Content of a stop file that gives up what is running."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
+
+
+def catch_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have the signals that ask to stop call `handler`, but for those that are ignored: `nohup` wants it so,
+    and a shell for what it starts in the background. For the main thread."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class StopAsk(msgspec.Struct, frozen=True):
@@ -46,8 +54,7 @@ class Signals:
         self.got: list[signal.Signals] = []
 
     def install(self) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, self._note)
+        catch_signals(self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.got.append(signal.Signals(number))

@@ -115,6 +115,7 @@ ASKS = [
     (signal.SIGINT, 130, "got SIGINT"),
     (signal.SIGTERM, 75, "got SIGTERM"),
     (signal.SIGUSR2, 75, "got SIGUSR2"),
+    (signal.SIGHUP, 75, "got SIGHUP"),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import support
 
 from mpibatch.core import history
 from mpibatch.core.history import Facts
@@ -21,7 +22,7 @@ class Run:
 
     def __init__(self, folder: Path, mini_batches: int) -> None:
         self.folder = folder
-        self.facts: Facts = history.no_facts(mini_batches, history.one_by_one(lambda number: 1))
+        self.facts: Facts = history.no_facts(mini_batches, support.one_by_one(lambda number: 1))
         self.final = folder / "rows.txt"
         self.partial = folder / "output.partial"
 

@@ -37,7 +37,7 @@ class Run:
         self.folder = RunFolder(job.output)
         self.folder.private.mkdir(parents=True)
         self.plan: Plan = make_plan(job, self.folder.private)
-        self.facts: Facts = history.no_facts(4, history.one_by_one(self.plan.item_count))
+        self.facts: Facts = history.no_facts(4, support.one_by_one(self.plan.item_count))
 
     def session(self, number: int, *records: dict[str, Any]) -> None:
         write_about(self.folder, number, WORKERS)

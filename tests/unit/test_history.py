@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import support
 
 from mpibatch.core import history
 from mpibatch.core.history import (
@@ -21,7 +22,6 @@ from mpibatch.core.history import (
     Facts,
     add_records,
     no_facts,
-    one_by_one,
     record,
     remaining,
     seal,
@@ -41,7 +41,7 @@ def item_count(number: int) -> int:
 
 
 def facts_of_nothing() -> Facts:
-    return no_facts(PLAN, one_by_one(item_count))
+    return no_facts(PLAN, support.one_by_one(item_count))
 
 
 def success(
@@ -247,14 +247,14 @@ def test_records_that_are_not_of_the_plan_are_damaged(foreign: bytes) -> None:
     assert add_records(facts, read(success(3), foreign, success(4)), 1) == 1
     assert np.flatnonzero(facts.done).tolist() == [3, 4]
     assert facts.attempts == 2
-    assert add_records(no_facts(0, one_by_one(item_count)), read(foreign), 1) == 1
+    assert add_records(no_facts(0, support.one_by_one(item_count)), read(foreign), 1) == 1
 
 
 def test_no_records() -> None:
     facts = facts_of_nothing()
     assert add_records(facts, read(), 1) == 0
     assert remaining(facts.done) == [(0, PLAN)]
-    assert remaining(no_facts(0, one_by_one(item_count)).done) == []
+    assert remaining(no_facts(0, support.one_by_one(item_count)).done) == []
 
 
 class Simple(NamedTuple):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,8 @@ def test_every_item_is_in_one_mini_batch_in_order(sizes: list[int], mini_batch_s
     assert covered == [(number, item) for number, size in enumerate(sizes) for item in range(size)]
     assert all(1 <= place.count <= mini_batch_size for place in places)
     assert max((place.count for place in places), default=0) == partition.largest
+    every = np.arange(partition.mini_batches)
+    assert partition.item_counts(every).tolist() == [place.count for place in places]
     assert [partition.input_of(number) for number in range(partition.mini_batches)] == [
         p.input for p in places
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,16 +136,30 @@ def test_without_a_parent_nothing_is_told(asked: Asked) -> None:
     assert not tell_parent("exit_code", "75")
 
 
-def test_signals_are_counted() -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+@pytest.fixture
+def signal_numbers() -> Iterator[list[signal.Signals]]:
+    """Those that ask to stop; they do what they did again afterwards."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP]
     before = [signal.getsignal(number) for number in numbers]
-    signals = Signals()
-    try:
-        signals.install()
-        for number in numbers:
-            signal.raise_signal(number)
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    yield numbers
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
-    assert signals.got == list(numbers)
+
+def test_signals_are_counted(signal_numbers: list[signal.Signals]) -> None:
+    signals = Signals()
+    signals.install()
+    for number in signal_numbers:
+        signal.raise_signal(number)
+    assert signals.got == signal_numbers
+
+
+def test_what_is_ignored_stays_ignored(signal_numbers: list[signal.Signals]) -> None:
+    """As `nohup` sets it, and a shell for what runs in the background."""
+    for number in signal_numbers:
+        signal.signal(number, signal.SIG_IGN)
+    signals = Signals()
+    signals.install()
+    for number in signal_numbers:
+        signal.raise_signal(number)
+    assert signals.got == []

@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = RunFolder(folder)
         self.folder.private.mkdir()
-        self.facts: Facts = history.no_facts(MINI_BATCHES, history.one_by_one(lambda number: 2))
+        self.facts: Facts = history.no_facts(MINI_BATCHES, support.one_by_one(lambda number: 2))
         self.assembly = Assembly(
             partial=self.folder.partial_output, final=folder / "rows.txt", facts=self.facts,
             segment=self.folder.rows, in_order=True,
@@ -313,6 +313,6 @@ def test_damaged_rows_are_voided_so_that_they_are_made_again(bench: Bench) -> No
     assert records["mini_batch"][records["kind"] == history.VOID].tolist() == [5, 7]
     assert history.remaining(bench.facts.done) == [(5, 6), (7, 8)]
     assert bench.facts.succeeded == 2 * (MINI_BATCHES - 2)
-    fresh: Facts = history.no_facts(MINI_BATCHES, history.one_by_one(lambda number: 2))
+    fresh: Facts = history.no_facts(MINI_BATCHES, support.one_by_one(lambda number: 2))
     history.add_records(fresh, records, 1)
     assert history.remaining(fresh.done) == [(5, 6), (7, 8)]
