@@ -64,6 +64,12 @@ class StoppedError(MpibatchError):
     exit_code = EXIT_STOPPED
 
 
+class InterruptedByUser(StoppedError):
+    """A person has pressed Ctrl-C: start again to continue."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 def tell(error: MpibatchError) -> None:
     """Print an error for people, last of all that was printed."""
     sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
 import sys
 import time
@@ -16,6 +17,7 @@ from mpibatch.core.ranks import Place, Roles, assign
 from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_STOPPED, MpibatchError, tell
 from mpibatch.launch import quiet_exit
 from mpibatch.messages import Dismissed
+from mpibatch.runtime.files import storing
 from mpibatch.runtime.stops import BEGUN_FILE, EXIT_CODE_FILE, Signals, Stops, tell_parent
 from mpibatch.runtime.transport import HubPort, LocalPort, MpiPort, Port
 from mpibatch.runtime.waiting import Backoff
@@ -154,7 +156,8 @@ def coordinate(
         roles = assign(places, job.process_count_per_node, job.node_count)
         for warning in [*job_warnings(job), *roles.warnings]:
             progress.say(f"warning: {warning}")
-        begun = begin(job, fresh=fresh, say=progress.say)
+        with signals.breaking_off():
+            begun = begin(job, fresh=fresh, say=progress.say)
         if isinstance(begun, Reused):
             progress.close()
             _print(summary(begun.result, [], continue_command=""))
@@ -171,8 +174,9 @@ def coordinate(
         begun.lease.release()
     finally:
         progress.close()
-    words = summary(ended.result, ended.causes, continue_command=" ".join(["mpibatch", *sys.argv[1:]]))
-    _print(words)
+    # Again, but without what would throw away what is kept.
+    again = shlex.join(["mpibatch", *(word for word in sys.argv[1:] if word != "--fresh")])
+    _print(summary(ended.result, ended.causes, continue_command=again))
     return ended.result.exit_code, ended.orderly
 
 
@@ -194,10 +198,19 @@ def _ports(port: Port | None, roles: Roles, host: str) -> tuple[Port, Worker | N
     return (HubPort(ours, port) if port is not None else ours), local
 
 
+class _Log(logging.FileHandler):
+    """What cannot be logged is no reason for anything: a full disk shows where rows are written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.setLevel(logging.CRITICAL + 1)
+
+
 def _log_to(begun: Begun, level: str) -> None:
     """The coordinator's own log: each thing that it decided."""
-    begun.folder.logs.joinpath("sys").mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(begun.folder.logs / "sys" / "coordinator.txt", encoding="utf-8")
+    path = begun.folder.logs / "sys" / "coordinator.txt"
+    with storing(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _Log(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("mpibatch")
     logger.addHandler(handler)

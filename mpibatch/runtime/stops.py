@@ -10,12 +10,13 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 
+from mpibatch.errors import InterruptedByUser, StoppedError
 from mpibatch.runtime.lease import process_started
 
 POLL_S = 0.5
@@ -52,12 +53,39 @@ class Signals:
 
     def __init__(self) -> None:
         self.got: list[signal.Signals] = []
+        self._parents_signals = _parents_signals()
+        self._breaking_off = False
 
     def install(self) -> None:
         catch_signals(self._note)
 
+    @contextlib.contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """While nothing is lost by it: a signal that asks to stop raises StoppedError, there and then."""
+        self._breaking_off = True
+        before = signal.signal(signal.SIGALRM, self._look)
+        if self._parents_signals is not None:
+            signal.setitimer(signal.ITIMER_REAL, POLL_S, POLL_S)
+        try:
+            self._break_off([number.name for number in self.got])
+            yield
+        finally:
+            self._breaking_off = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.got.append(signal.Signals(number))
+        self._break_off([signal.Signals(number).name])
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        self._break_off((_content(self._parents_signals) or "").split())
+
+    def _break_off(self, names: list[str]) -> None:
+        if names and self._breaking_off:
+            self._breaking_off = False
+            kind = InterruptedByUser if "SIGINT" in names else StoppedError
+            raise kind(f"stopped before any work was begun (got {names[0]})")
 
 
 class Stops:
@@ -75,8 +103,8 @@ class Stops:
         self._clock = clock
         self._term_grace_s = term_grace_s
         self._stop_file = stop_file
-        local = os.environ.get(LOCAL_FOLDER)
-        self._parents_signals = Path(local) / SIGNALS_FILE if local else None
+        self._parents_signals = _parents_signals()
+        self._asked_by_file = False
         self._next_look = 0.0
         self._termed_at: float | None = None
         self.interrupted = False
@@ -96,14 +124,22 @@ class Stops:
         if names:
             return self._by_signals(names, now)
         asked = _content(self._stop_file)
-        return None if asked is None else StopAsk(f"asked to by {self._stop_file}", asked.strip() == AT_ONCE)
+        if asked is None:
+            return None
+        self._asked_by_file = True
+        return StopAsk(f"asked to by {self._stop_file}", asked.strip() == AT_ONCE)
 
     def _by_signals(self, names: list[str], now: float) -> StopAsk:
         self.interrupted = self.interrupted or "SIGINT" in names
         if "SIGTERM" in names and self._termed_at is None:
             self._termed_at = now
         expired = self._termed_at is not None and now > self._termed_at + self._term_grace_s
-        return StopAsk(f"got {names[0]}", len(names) > 1 or expired)
+        return StopAsk(f"got {names[0]}", len(names) + self._asked_by_file > 1 or expired)
+
+
+def _parents_signals() -> Path | None:
+    local = os.environ.get(LOCAL_FOLDER)
+    return Path(local) / SIGNALS_FILE if local else None
 
 
 def _content(file: Path | None) -> str | None:

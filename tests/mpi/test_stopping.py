@@ -10,6 +10,8 @@ import pytest
 import support
 from mpi.terminal import Terminal
 
+from mpibatch.local_world import is_open_mpi
+
 pytestmark = pytest.mark.mpi
 
 NAMES = [f"item{number:03d}" for number in range(40)]
@@ -93,6 +95,23 @@ def test_a_second_ctrl_c_gives_up_what_runs(job: Path, tmp_path: Path) -> None:
     assert told["exit_code"] == 130
     assert told["items"]["succeeded"] == 4
     assert "Traceback" not in shown, shown
+    continues(job)
+
+
+def test_ctrl_c_under_mpiexec(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPICH hands it on to the ranks; Open MPI kills them, but what was finished is kept."""
+    command, variables = support.command_of(["run", job], 3)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with Terminal(command) as terminal:
+        support.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
+        terminal.press(b"\x03")
+        if not is_open_mpi(command[0]):
+            terminal.wait_to_show("stopping (got SIGINT)")
+            support.open_gate(tmp_path)
+        code = terminal.wait_to_end()
+
+    assert code == (1 if is_open_mpi(command[0]) else 130), terminal.shown
     continues(job)
 
 

@@ -317,3 +317,23 @@ def test_fresh_throws_an_unfinished_run_away(tmp_path: Path) -> None:
     told = support.result(tmp_path / "output")
     assert (told["sessions"], told["mini_batches"]["total"]) == (1, 2)
     assert len(support.rows(tmp_path / "output")) == 6
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+)
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.mpi)])
+def test_before_any_work_a_signal_breaks_off_at_once(
+    workers: int, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    job = support.make_job(tmp_path, ROWS_OF_NAMES, prepare="make.py", process_count_per_node=workers)
+    (tmp_path / "make.py").write_text(
+        "import pathlib, time\npathlib.Path('at_it').touch()\ntime.sleep(1000)\n"
+    )
+    with support.Started(tmp_path, "run", job) as run:
+        run.wait_until((tmp_path / "at_it").exists, "prepare is at it")
+        run.process.send_signal(number)
+        assert run.wait_to_end() == code, run.said
+
+    assert f"stopped before any work was begun (got {number.name})" in run.said.splitlines()[-1]
+    assert not (tmp_path / "output").exists()
