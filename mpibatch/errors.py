@@ -15,6 +15,19 @@ EXIT_STORAGE = 74
 EXIT_STOPPED = 75
 EXIT_INTERRUPTED = 130
 
+EXIT_CODES = frozenset(
+    (
+        EXIT_COMPLETE,
+        EXIT_USAGE,
+        EXIT_TOO_MANY_ERRORS,
+        EXIT_NO_WORKERS,
+        EXIT_STORAGE,
+        EXIT_STOPPED,
+        EXIT_INTERRUPTED,
+    )
+)
+"""All but that of a bug, with which launchers end as well."""
+
 
 class MpibatchError(Exception):
     """The base: not raised itself."""

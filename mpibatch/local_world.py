@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from mpibatch.errors import EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError
+from mpibatch.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError
 from mpibatch.launch import STARTED, TTY
 from mpibatch.runtime.lease import process_started
 from mpibatch.runtime.stops import (
@@ -123,7 +123,9 @@ def run_world(arguments: Sequence[str], ranks: int, started_at: float) -> int:
 def _exit_code(folder: Path, command: list[str], returncode: int, interrupted: bool) -> int:
     try:
         code = int((folder / EXIT_CODE_FILE).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
+        if (folder / EXIT_CODE_FILE).exists() and returncode in EXIT_CODES:
+            return returncode  # The disk is full, so rank 0 could only say it by its own exit code.
         if not interrupted and not (folder / BEGUN_FILE).exists():
             raise LaunchError(
                 f"{command[0]} ended with {returncode} before rank 0 had begun; what it said stands above."

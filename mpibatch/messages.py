@@ -160,9 +160,15 @@ class StopAsked(msgspec.Struct, frozen=True, tag="stop_asked"):
 ToCoordinator = Ready | Outcomes | Returned | GaveUp | Heartbeat | Goodbye | StopAsked
 
 
+class PassedOver(msgspec.Struct, frozen=True, tag="passed_over"):
+    """Processor to worker: this attempt was taken back before it began, and has not been made."""
+
+    attempt: int
+
+
 class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """Worker to processor: no more mini-batches; call `shutdown()` and end."""
 
 
 ToProcessor = ProcessorSpec | Grant | Finish
-FromProcessor = Ready | Outcomes | InitFailed
+FromProcessor = Ready | Outcomes | InitFailed | PassedOver

@@ -157,7 +157,7 @@ def coordinate(
         for warning in [*job_warnings(job), *roles.warnings]:
             progress.say(f"warning: {warning}")
         with signals.breaking_off():
-            begun = begin(job, fresh=fresh, say=progress.say)
+            begun = begin(job, fresh=fresh, say=progress.say, no_return=signals.no_return)
         if isinstance(begun, Reused):
             progress.close()
             _print(summary(begun.result, [], continue_command=""))

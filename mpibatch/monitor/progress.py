@@ -7,6 +7,7 @@ what is written is lost without a word; when a terminal is held (Ctrl-S), the ba
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
@@ -242,6 +243,10 @@ def _lines(text: str) -> str:
     return "".join(shown(line) + "\n" for line in text.splitlines())
 
 
+_AT_ONCE = 1000
+"""Characters that always fit into a pipe that takes any (4,096 bytes)."""
+
+
 class _Outlet:
     """A text stream that may go away at any moment: from then on what is written is lost, silently."""
 
@@ -253,13 +258,27 @@ class _Outlet:
     def write(self, text: str) -> None:
         if self.gone:
             return
+        text = text.encode(self._encoding, "backslashreplace").decode(self._encoding)
         try:
-            self._stream.write(text.encode(self._encoding, "backslashreplace").decode(self._encoding))
-            self._stream.flush()
+            for start in range(0, len(text), _AT_ONCE):
+                if not self._takes_more():
+                    return
+                self._stream.write(text[start : start + _AT_ONCE])
+                self._stream.flush()
         except BlockingIOError:
             pass  # A terminal that is held: what does not fit is lost, later lines may come through.
         except (OSError, ValueError):  # EIO, EPIPE; or the stream is closed.
             self.gone = True
+
+    def _takes_more(self) -> bool:
+        """Whether writing a little would not wait for a reader: what nobody reads must not hold a run up."""
+        try:
+            fd = self._stream.fileno()
+        except (OSError, ValueError):  # A stream in memory.
+            return True
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        return bool(poll.poll(0))
 
 
 def _open_terminal(path: str | None, encoding: str | None) -> TextIO | None:

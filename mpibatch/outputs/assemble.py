@@ -101,6 +101,11 @@ class Assembly:
         os.fsync(fd)
         os.replace(self._partial, self._final)
         self.close()
+        folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # Its name too.
+        finally:
+            os.close(folder)
 
     def discard(self) -> None:
         """Make room: the next session begins its output anew."""
@@ -118,7 +123,7 @@ class Assembly:
 
     def _output(self) -> int:
         if self._fd < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self._partial, flags, 0o666)
         return self._fd
 
@@ -158,7 +163,7 @@ class Assembly:
                 pieces.append(fragment[place.header if self._header_written else 0 :])
                 self._header_written = True
         try:
-            _write_all(self._output(), b"".join(pieces))
+            write_all(self._output(), b"".join(pieces))
         except OSError as error:
             error.filename = str(self._partial)
             raise
@@ -198,7 +203,8 @@ class Assembly:
         return memoryview(whole)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it; a call may write less, as at a limit."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

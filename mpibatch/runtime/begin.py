@@ -65,8 +65,11 @@ class Reused(msgspec.Struct, frozen=True, kw_only=True):
 Say = Callable[[str], None]
 
 
-def begin(job: Job, *, fresh: bool, say: Say) -> Begun | Reused:
-    """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder."""
+def begin(job: Job, *, fresh: bool, say: Say, no_return: Callable[[], None] = lambda: None) -> Begun | Reused:
+    """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder.
+
+    `no_return` is called before an old run is removed: from then on this must not be broken off.
+    """
     folder = RunFolder(job.output)
     _refuse_foreign(folder)
     if not fresh:
@@ -79,7 +82,7 @@ def begin(job: Job, *, fresh: bool, say: Say) -> Begun | Reused:
             folder.stop.unlink(missing_ok=True)
         _run_prepare(job, say)
         check_side_inputs(job)
-        return _decide(job, folder, lease, fresh, say)
+        return _decide(job, folder, lease, fresh, say, no_return)
     except BaseException:
         if made:
             # While the lease is ours: what another start makes there is not ours to remove.
@@ -101,7 +104,9 @@ def _make(folder: RunFolder) -> list[Path]:
     return missing
 
 
-def _decide(job: Job, folder: RunFolder, lease: Lease, fresh: bool, say: Say) -> Begun | Reused:
+def _decide(
+    job: Job, folder: RunFolder, lease: Lease, fresh: bool, say: Say, no_return: Callable[[], None]
+) -> Begun | Reused:
     record = None if fresh else read_record(folder)
     result = finished(folder) if record is not None else None
     if record is not None and result is not None:
@@ -113,7 +118,7 @@ def _decide(job: Job, folder: RunFolder, lease: Lease, fresh: bool, say: Say) ->
         record = None
     _check_python(job)
     if record is None:
-        plan = _plan_anew(job, folder)
+        plan = _plan_anew(job, folder, no_return)
         for remark in plan.remarks:
             say(f"warning: {remark}")
         record = make_record(job, plan, inputs=False)
@@ -129,7 +134,7 @@ def _decide(job: Job, folder: RunFolder, lease: Lease, fresh: bool, say: Say) ->
     return Begun(folder=folder, lease=lease, plan=plan, record=now)
 
 
-def _plan_anew(job: Job, folder: RunFolder) -> Plan:
+def _plan_anew(job: Job, folder: RunFolder, no_return: Callable[[], None]) -> Plan:
     """Plan, then remove the old run, if there is one: what is wrong with the input must not cost it."""
     aside = folder.private / "new"
     try:
@@ -137,6 +142,7 @@ def _plan_anew(job: Job, folder: RunFolder) -> Plan:
             aside.mkdir(exist_ok=True)
         with _planning(job):
             make_plan(job, aside).close()
+        no_return()
         clear(folder, job, keep=aside)
         with storing(str(folder.private / PLAN_NAME)):
             os.replace(aside / PLAN_NAME, folder.private / PLAN_NAME)
@@ -243,10 +249,8 @@ def clear(folder: RunFolder, job: Job, *, keep: Path) -> None:
         for file in (folder.result, folder.failed_items, *outputs):
             file.unlink(missing_ok=True)
         shutil.rmtree(folder.logs, ignore_errors=True)
-        # Journals before the record of whose they are, in case that this is broken off.
-        for entry in sorted(
-            folder.private.iterdir(), key=lambda entry: not entry.name.startswith("session-")
-        ):
+        # First the record of whose they are: if this is broken off, nothing goes on with what is left.
+        for entry in sorted(folder.private.iterdir(), key=lambda entry: entry != folder.run_file):
             if entry not in (folder.lease, folder.lock, keep):
                 entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)
 

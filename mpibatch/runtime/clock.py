@@ -40,7 +40,7 @@ class Clock:
         # The end last, so that the processor never sees the old beginning with the new end.
         self._page[REVOKED_FIRST] = first
         self._page[REVOKED_LAST] = last
-        # After that: either the processor sees what is revoked, or we see what it has begun.
+        # After that. Both may be true: the processor has begun one, looks, and passes over it. It says so.
         return self._page[LATEST]
 
     def may_revoke(self) -> bool:

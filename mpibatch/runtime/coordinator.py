@@ -96,6 +96,7 @@ class Coordinator:
         self._pulled: dict[tuple[int, int], int] = {}
         self._phase: Phase = "running"
         self._deadline = 0.0
+        self._at_once = False
         self._stepped = self._pinged = clock()
         self.verdict: Verdict = "stopped"
         self.reason = ""
@@ -134,6 +135,7 @@ class Coordinator:
     def stop(self, reason: str, *, at_once: bool) -> None:
         """Nothing new starts; `at_once`: what is running is killed."""
         if self._phase == "running":
+            self._at_once = at_once
             self._handle(dispatch.StopRequested(reason, at_once))
 
     def step(self) -> bool:
@@ -223,6 +225,11 @@ class Coordinator:
                 assert_never(message)
 
     def _end_attempt(self, number: int, outcome: Outcome) -> None:
+        if self._phase != "running":
+            log.debug(
+                "dropped an answer of worker %d to attempt %d: all is concluded", number, outcome.attempt
+            )
+            return
         event: Event
         if isinstance(outcome, Succeeded):
             event = dispatch.AttemptSucceeded(
@@ -238,18 +245,21 @@ class Coordinator:
         self.gave_up = self.gave_up or (number, error)
         if unusable:
             self.unusable = self.unusable or error
+            self._conclude("failed", f"{error.type}: {error.message}")
         # Not as if it had given back what it had: it would be granted something else in its place.
         self._handle(dispatch.WorkerGone(number))
-        if unusable and self._phase == "running":
-            self._carry_out([Conclude("failed", f"{error.type}: {error.message}")], None, -1)
 
     def _pull(self) -> None:
         """Ask for announced fragments, as many as may be on their way at one time."""
+        kept = []
         while self._announced and (not self._pulled or sum(self._pulled.values()) < MOST_PULLED_BYTES):
             number, announced = self._announced.popleft()
-            if number in self._present:
+            if number in self._lost:
+                kept.append((number, announced))  # It may come back.
+            elif number in self._present:
                 self._pulled[number, announced.outcome.attempt] = announced.length
                 self._send(number, Pull(announced.outcome.attempt))
+        self._announced.extendleft(reversed(kept))
 
     def _forget_fragments(self, number: int) -> None:
         """What a worker announced and will not send any more must not keep others from sending."""
@@ -258,7 +268,8 @@ class Coordinator:
     # Carrying out
 
     def _handle(self, event: Event) -> None:
-        self._carry_out(self._dispatcher.handle(event), None, -1)
+        if self._phase == "running":
+            self._carry_out(self._dispatcher.handle(event), None, -1)
 
     def _carry_out(self, commands: list[Command], outcome: Outcome | None, worker: int) -> None:
         """`outcome` is the one that the commands answer, and `worker` had it."""
@@ -310,12 +321,14 @@ class Coordinator:
         self._send(number, Grant(assignments))
 
     def _conclude(self, verdict: Verdict, reason: str) -> None:
+        if self._phase != "running":
+            return
         self._phase = "ending"
         self.verdict, self.reason = verdict, reason
         self._deadline = self._clock() + self._shutdown_timeout_s + GOODBYE_S
         log.info("concluded: %s %s", verdict, reason)
         for number in self._present:
-            self._send(number, Release(verdict != "complete"))
+            self._send(number, Release(self._at_once))
         # A lost worker will hardly say goodbye.
         self._present -= self._lost
 

@@ -88,6 +88,10 @@ class Holdings:
             del self._handed[attempt]
         return taken
 
+    def passed_over(self, attempt: int) -> bool:
+        """The processor has not made it. Whether it was still held, as it seemed to have begun when asked for."""
+        return self._handed.pop(attempt, None) is not None
+
     def processor_died(self) -> None:
         """What it had and did not report goes to its successor, before all else."""
         self._waiting.extendleft(reversed(self._handed.values()))

@@ -28,6 +28,7 @@ from mpibatch.messages import (
     Grant,
     InitFailed,
     Outcomes,
+    PassedOver,
     ProcessorSpec,
     Ready,
     ToProcessor,
@@ -173,6 +174,7 @@ class Processor:
             self._flush()
         outcome = self._attempt(work)
         if outcome is None:
+            self._link.send(PassedOver(work.attempt))
             return
         now = perf_counter()
         self._times.add(outcome.process_s if isinstance(outcome, Succeeded) else outcome.run_s)
@@ -199,7 +201,8 @@ class Processor:
         clock[STARTED] = monotonic_ns()
         clock[LATEST] = work.attempt
         clock[ATTEMPT] = work.attempt  # After its start, so that its worker never sees it with an older one.
-        # After that: either its worker sees that it has begun, or it is seen here that it was taken back.
+        # After that, so that at most one side is wrong: its worker may still think that this begins, and
+        # is told that it does not.
         if clock[REVOKED_FIRST] <= work.attempt <= clock[REVOKED_LAST]:
             self._stop_clock()
             return None

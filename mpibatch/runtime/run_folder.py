@@ -19,7 +19,6 @@ class RunFolder:
         self.lock = self.private / "lock"
         self.stop = self.private / "stop"
         self.progress = self.private / "progress.json"
-        self.partial_output = self.private / "output.partial"
         self.result = self.root / "job_result.json"
         self.failed_items = self.root / "failed_items.jsonl"
         self.logs = self.root / "logs"
@@ -30,6 +29,10 @@ class RunFolder:
     def rows(self, session: int) -> Path:
         """The row segment of a session: fragments, and error reports of failed attempts."""
         return self.private / f"session-{session:04d}.rows"
+
+    def partial_output(self, session: int) -> Path:
+        """The output file of a session while it grows. A file of its own, as an earlier session may not be dead."""
+        return self.private / f"output-{session:04d}.partial"
 
     def about(self, session: int) -> Path:
         """What a session wrote of itself when it began."""

@@ -104,6 +104,7 @@ class Session:
         self._rates = Rates()
         self._shown_at = self._filed_at = 0.0
         self._asked: str | None = None
+        self._told_of_start = False
 
     # Setting up
 
@@ -134,8 +135,12 @@ class Session:
     def _assembly(self) -> Assembly | None:
         if self._job.output_action != "append_row":
             return None
+        with storing(str(self._folder.private)):
+            for session in self._folder.sessions():
+                if session < self._number:
+                    self._folder.partial_output(session).unlink(missing_ok=True)
         return Assembly(
-            partial=self._folder.partial_output,
+            partial=self._folder.partial_output(self._number),
             final=self._folder.root / self._job.append_row_file_name,
             facts=self._facts,
             segment=self._folder.rows,
@@ -217,6 +222,13 @@ class Session:
             self._coordinator.stop(reason, at_once=True)
 
     def _show(self, now: float) -> None:
+        first = self._coordinator.first_grant_at
+        if first is not None and not self._told_of_start:
+            self._told_of_start = True
+            self._observer.say(
+                f"{self._plan.items:,} items in {self._plan.mini_batches:,} mini-batches, the first handed out"
+                f" {first - self._started_at:.2f} s after the start"
+            )
         self._rates.add(now, self._dispatcher.tally)
         snapshot = self._snapshot(now)
         self._observer.update(snapshot)

@@ -74,6 +74,10 @@ class Signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
+    def no_return(self) -> None:
+        """What is being done from now on must not be broken off: signals are noted."""
+        self._breaking_off = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.got.append(signal.Signals(number))
         self._break_off([signal.Signals(number).name])
@@ -161,12 +165,16 @@ def parent_has_died() -> bool:
 
 
 def tell_parent(name: str, content: str = "") -> bool:
-    """Leave a file for the parent, if one started this world: whether it did. If it has died, remove its folder."""
+    """Leave a file for the parent, if one started this world: whether it is there. If the parent has died,
+    its folder is removed."""
     local = os.environ.get(LOCAL_FOLDER)
     if not local:
         return False
-    with contextlib.suppress(OSError):
+    try:
         (Path(local) / name).write_text(content)
+        told = True
+    except OSError:  # A full disk, and the parent sees less.
+        told = False
     if parent_has_died():
         shutil.rmtree(local, ignore_errors=True)
-    return True
+    return told

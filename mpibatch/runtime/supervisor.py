@@ -127,11 +127,17 @@ class Child:
         finally:
             theirs.close()
             os.close(clock)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except BaseException:
+            ours.close()
+            self._process.kill()
+            self._process.wait()
+            raise
         ours.setblocking(False)
         self._socket = ours
         self._reader: FrameReader[FromProcessor] = FrameReader(FromProcessor)
         self._unsent = bytearray()
-        self._pidfd = os.pidfd_open(self._process.pid)
         self.eof = False
         """Its end of the socket is closed: it is dying, or its script has closed it."""
 

@@ -27,6 +27,7 @@ from mpibatch.messages import (
     Heartbeat,
     InitFailed,
     Outcomes,
+    PassedOver,
     Ping,
     Pull,
     Ready,
@@ -79,6 +80,7 @@ class Worker:
         self._log = WorkerLog(None, "INFO")
         self._child: Child | None = None
         self._child_number = 0
+        self._child_folder = ""
         self._child_started = 0.0
         self._deadline = math.inf
         self._scratch = ""
@@ -215,14 +217,14 @@ class Worker:
     def _start_child(self) -> None:
         assert self._setup is not None
         setup = self._setup
-        cwd = os.path.join(self._scratch, f"{setup.processor.name}-{self._child_number}")
+        self._child_folder = os.path.join(self._scratch, f"{setup.processor.name}-{self._child_number}")
         variables = {name: os.fsdecode(value) for name, value in setup.environment.items()}
         try:
-            os.mkdir(cwd)
+            os.mkdir(self._child_folder)
             child = Child(
                 interpreter_command(os.fsdecode(setup.python) if setup.python else None, _CALL),
                 environment=processor_environment(setup.environment_keep, variables),
-                cwd=cwd,
+                cwd=self._child_folder,
                 stdout_file=os.fsdecode(setup.stdout_file),
                 stderr_file=os.fsdecode(setup.stderr_file),
             )
@@ -302,6 +304,10 @@ class Worker:
                 if self._child_number == 1:
                     self._say(message)
                 self._feed()
+            case PassedOver(attempt):
+                if self._holdings.passed_over(attempt):
+                    self._say(Returned([attempt]))
+                    self._feed()
             case InitFailed(error, unusable):
                 self._killed_for = ("raised", "init failed")
                 child.kill()
@@ -371,6 +377,7 @@ class Worker:
     def _bury(self, child: Child) -> Death:
         death = child.bury()
         child.close()
+        shutil.rmtree(self._child_folder, ignore_errors=True)
         self._child = None
         if self._guardian is not None:
             self._guardian.watch(0)

@@ -20,6 +20,7 @@ import msgspec
 import mpibatch
 from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import Finish, FromProcessor, Grant, InitFailed, Outcomes, ProcessorSpec, Ready
+from mpibatch.runtime.clock import Clock
 from mpibatch.work import Assignment, Failed, Outcome, Paths, Succeeded
 
 PATIENCE_S = 30.0
@@ -192,6 +193,14 @@ class Child:
         self.send_raw(frame(Finish()))
         assert self.ends()
         return self.process.wait(PATIENCE_S)
+
+    def revoke(self, first: int, last: int) -> int:
+        """As its worker does it."""
+        clock = Clock(memoryview(self._clock))
+        try:
+            return clock.revoke(first, last)
+        finally:
+            clock.close()
 
     def clock(self) -> tuple[int, int]:
         attempt, started_ns = struct.unpack_from("<QQ", self._clock)

@@ -195,6 +195,21 @@ def test_a_script_that_nobody_can_use_is_wrong_input(
 
     assert ended.returncode == 2, support.words(ended)
     assert error in ended.stdout.splitlines()[-1], support.words(ended)
+    assert support.result(tmp_path / "output")["reason"].startswith("ScriptError: ")
+
+
+AT_THE_END = (
+    HEAD + "\ndef init(): note('init')\ndef shutdown(): note('shutdown')\ndef fault(): raise ValueError\n"
+)
+
+
+def test_shutdown_is_called_also_where_too_much_has_failed(tmp_path: Path) -> None:
+    job = support.make_job(tmp_path, AT_THE_END, error_threshold=0, run_max_try=1, items=4)
+
+    ended = support.mpibatch("run", job)
+
+    assert ended.returncode == 3, support.words(ended)
+    assert support.notes(tmp_path)[-1] == "shutdown"
 
 
 def test_init_runs_again_in_the_processor_that_replaces_a_dead_one(tmp_path: Path) -> None:

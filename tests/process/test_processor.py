@@ -16,7 +16,7 @@ from process.child import HOME, TO_CSV, Child
 from support import wait_until
 
 from mpibatch.core.framing import frame
-from mpibatch.messages import Finish
+from mpibatch.messages import Finish, Outcomes, PassedOver
 from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, Failed, Succeeded
 
 ECHO = "def run(batch):\n    return batch"
@@ -219,6 +219,31 @@ def test_the_clock_tells_what_is_running_and_since_when(tmp_path: Path) -> None:
         assert isinstance(outcome, Succeeded)
         assert outcome.process_s >= outcome.run_s > 0
         assert child.clock() == (0, started)
+
+
+def test_what_is_taken_back_is_passed_over_and_told_of(tmp_path: Path) -> None:
+    script = f"""
+        import os, time
+        def run(batch):
+            while not os.path.exists(os.path.join({str(tmp_path)!r}, "go")):
+                time.sleep(0.001)
+            return batch
+    """
+    with Child(tmp_path, script) as child:
+        child.ready()
+        child.grant(["a"], ["b"], ["c"], ["d"])
+        wait_until(lambda: child.clock()[0] == 1, "the first is running")
+        assert child.revoke(2, 3) == 1, "the first was begun last"
+        (tmp_path / "go").touch()
+        passed_over, ended = [], []
+        while 4 not in ended:
+            message = child.first()
+            if isinstance(message, PassedOver):
+                passed_over.append(message.attempt)
+            else:
+                assert isinstance(message, Outcomes)
+                ended += [outcome.attempt for outcome in message.outcomes]
+        assert (passed_over, ended) == ([2, 3], [1, 4])
 
 
 def test_many_short_mini_batches_share_messages_and_keep_their_order(tmp_path: Path) -> None:

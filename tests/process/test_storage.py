@@ -202,7 +202,7 @@ def test_full_at_the_output(disk: Disk, tmp_path: Path) -> None:
     job = support.make_job(tmp_path, wide(SCRIPT, 60_000), items=10, output=str(output))
     support.open_gate(tmp_path)
 
-    fails(job, output, f"{output}/.mpibatch/output.partial cannot be written", *FULL)
+    fails(job, output, f"{output}/.mpibatch/output-0001.partial cannot be written", *FULL)
 
     assert sorted(succeeded(output)) == list(range(10))
     told = support.result(output)  # What was begun of the output made room for it.

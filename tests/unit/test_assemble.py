@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import zlib
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,15 @@ def test_what_is_complete_from_the_front_is_written_before_the_end(tmp_path: Pat
     assert run.partial.exists() and not run.final.exists()
 
 
-def test_a_new_assembly_begins_anew(tmp_path: Path) -> None:
+def test_what_another_session_writes_is_never_touched(tmp_path: Path) -> None:
     run = Run(tmp_path, 2)
-    run.partial.write_bytes(b"of a session before, and longer than all of it\n")
+    run.partial.write_bytes(b"of a session that is not dead after all\n")
     run.add(0, b"zero\n")
-    run.add(1, b"one\n", session=2)
-    run.assembly().complete()
-    assert run.final.read_bytes() == b"zero\none\n"
+    assembly = run.assembly()
+    with pytest.raises(FileExistsError):
+        assembly.advance()
+    assembly.close()
+    assert run.partial.read_bytes() == b"of a session that is not dead after all\n"
 
 
 def test_discarding_makes_room(tmp_path: Path) -> None:
@@ -198,10 +201,14 @@ def test_a_segment_that_is_gone_costs_what_was_in_it(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path, 1)
     run.add(0, b"zero\n")
-    run.partial.symlink_to("/dev/full")
     assembly = run.assembly()
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        assembly.complete()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            assembly.complete()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.filename == str(run.partial)
     assembly.close()
     assert not run.final.exists()

@@ -399,6 +399,19 @@ def test_who_comes_back_is_heard(pair: Stage, caplog: pytest.LogCaptureFixture) 
     assert pair.writer.successes == [(2, 1, b"row\n")]
 
 
+def test_what_a_lost_worker_announced_is_asked_for_once_it_is_back(pair: Stage) -> None:
+    pair.says(0, large(1, MOST_PULLED_BYTES))
+    pair.says(1, large(3, 1))
+    assert pair.told(0) == [Pull(1)] and pair.told(1) == []
+    pair.goes_by(SILENCE_S + 2 * PING_S, 0)
+    assert pair.coordinator.ready_workers == 1
+    pair.says(0, Outcomes([success(1)]))
+    assert not [message for message in pair.told(1) if isinstance(message, Pull)]
+
+    pair.says(1, Heartbeat())
+    assert Pull(3) in pair.told(1)
+
+
 def test_whoever_stood_still_himself_blames_nobody(pair: Stage) -> None:
     pair.step(10 * SILENCE_S)
     assert pair.coordinator.ready_workers == 2
@@ -429,7 +442,7 @@ def test_when_all_have_given_up_it_ends(pair: Stage) -> None:
     pair.says(0, GaveUp(ERROR, False, [1, 2]))
 
     assert (pair.coordinator.verdict, pair.coordinator.gave_up) == ("no_workers", (1, other))
-    ends(pair, 0, 1, at_once=True)
+    ends(pair, 0, 1, at_once=False)
     assert pair.coordinator.orderly
 
 
@@ -438,7 +451,7 @@ def test_a_script_that_nobody_can_use_ends_it_at_once(pair: Stage) -> None:
 
     assert (pair.coordinator.verdict, pair.coordinator.unusable) == ("failed", ERROR)
     assert pair.coordinator.reason == "ValueError: no good"
-    ends(pair, 0, 1, at_once=True)
+    ends(pair, 0, 1, at_once=False)
 
 
 # Stops
@@ -455,7 +468,7 @@ def test_a_stop_lets_finish_what_runs(pair: Stage) -> None:
 
     assert (pair.coordinator.verdict, pair.coordinator.reason) == ("stopped", "got SIGINT")
     assert len(pair.writer.successes) == 2
-    ends(pair, 0, 1, at_once=True)
+    ends(pair, 0, 1, at_once=False)
 
 
 def test_a_stop_at_once(pair: Stage) -> None:
@@ -474,7 +487,7 @@ def test_a_worker_asks_for_a_stop(pair: Stage) -> None:
     pair.says(1, Returned([3, 4]))
 
     assert pair.coordinator.reason == "rank 2 on node1 got SIGTERM"
-    ends(pair, 0, 1, at_once=True)
+    ends(pair, 0, 1, at_once=False)
 
 
 def test_a_stop_after_the_end_changes_nothing(pair: Stage) -> None:

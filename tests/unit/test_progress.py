@@ -380,3 +380,16 @@ progress.make_progress(sys.stderr, None, "digits").say("plain")
 print([name for name in ("rich", "numpy", "pandas") if name in sys.modules])
 """
     assert child(code) == "[]\n"
+
+
+def test_who_does_not_read_does_not_hold_a_run_up() -> None:
+    """A pipe whose reader sleeps fills up; what does not fit is lost, and what comes later is not."""
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream, open(reading, "rb") as reader:
+        clock = Clock()
+        progress = PlainProgress(stream, clock)
+        for _ in range(200):
+            progress.say("x" * 5_000)
+        assert b"x" * 5_000 + b"\n" in os.read(reader.fileno(), 1 << 20)
+        progress.say("later")
+        assert os.read(reader.fileno(), 1 << 20).endswith(b"later\n")

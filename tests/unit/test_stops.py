@@ -124,7 +124,7 @@ def test_a_parent_that_has_died(
     assert Asked(tmp_path).poll() == StopAsk("the mpibatch that started this has died", True)
     assert tell_parent("exit_code", "75")
     assert not local.exists()
-    assert tell_parent("exit_code", "75")
+    assert not tell_parent("exit_code", "75"), "there is nobody to tell"
 
 
 def test_what_is_told_to_a_parent(local: Path) -> None:

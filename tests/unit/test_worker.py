@@ -24,6 +24,7 @@ from mpibatch.messages import (
     Heartbeat,
     InitFailed,
     Outcomes,
+    PassedOver,
     Ping,
     ProcessorSpec,
     Pull,
@@ -379,6 +380,45 @@ def test_only_what_was_not_begun_is_given_back(stage: Stage) -> None:
     assert child.begins(3)
     stage.from_child(child, Outcomes([success(3)]))
     assert stage.said() == [Outcomes([success(1)]), Outcomes([success(3)])]
+    end(stage)
+
+
+def test_what_seems_to_have_begun_and_was_passed_over(stage: Stage) -> None:
+    """It has noted the beginning and has not looked yet whether the attempt is taken back."""
+    child = stage.ready()
+    stage.tell(grant(1, 2, 3))
+    granted(child)
+    stage.from_child(child, Outcomes([success(1)]))
+    assert granted(child) == [3]
+    child.begins(2)
+    stage.said()
+    stage.tell(Recall([2, 3]))
+    assert stage.said() == [Returned([3])]
+    stage.from_child(child, PassedOver(2))
+
+    assert stage.said() == [Returned([2])], "it comes back after all"
+    stage.from_child(child, PassedOver(2), PassedOver(3))
+    assert stage.said() == []
+    end(stage)
+
+
+def test_what_it_begins_and_passes_over_all_the_same_is_given_back(stage: Stage) -> None:
+    """Both sides look at the same moment: we see it begun, it sees itself taken back."""
+    child = stage.ready()
+    stage.tell(grant(1, 2, 3))
+    assert granted(child) == [1, 2]
+    assert child.begins(1)
+    stage.from_child(child, Outcomes([success(1)]))
+    assert granted(child) == [3]
+    assert child.begins(2)
+    stage.said()
+    stage.tell(Recall([2, 3]))
+    assert stage.said() == [Returned([3])]
+
+    stage.from_child(child, PassedOver(2))
+    assert stage.said() == [Returned([2])]
+    stage.from_child(child, PassedOver(3))
+    assert stage.said() == [], "that one was given back before"
     end(stage)
 
 

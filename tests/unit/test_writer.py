@@ -46,7 +46,7 @@ class Bench:
         self.folder.private.mkdir()
         self.facts: Facts = history.no_facts(MINI_BATCHES, support.one_by_one(lambda number: 2))
         self.assembly = Assembly(
-            partial=self.folder.partial_output, final=folder / "rows.txt", facts=self.facts,
+            partial=self.folder.partial_output(1), final=folder / "rows.txt", facts=self.facts,
             segment=self.folder.rows, in_order=True,
         )  # fmt: skip
         self.owner = Owner()
@@ -118,11 +118,11 @@ def test_what_comes_is_committed_in_groups_within_a_second(
     assert bench.kept() == []
     bench.hand_over()
     support.wait_until(lambda: bench.kept() == [0, 2], "both are committed")
-    support.wait_until(bench.folder.partial_output.exists, "the output grows")
+    support.wait_until(bench.folder.partial_output(1).exists, "the output grows")
     bench.succeed(1)
     bench.hand_over()
     support.wait_until(
-        lambda: bench.folder.partial_output.read_text() == "row 0\nrow 1\nrow 2\n", "the output grows"
+        lambda: bench.folder.partial_output(1).read_text() == "row 0\nrow 1\nrow 2\n", "the output grows"
     )
 
 
@@ -151,7 +151,7 @@ def test_an_end_that_is_not_complete_leaves_no_output(bench: Bench) -> None:
     bench.finish(complete=False)
     assert bench.kept() == [0]
     assert not (bench.folder.root / "rows.txt").exists()
-    assert not bench.folder.partial_output.exists()
+    assert not bench.folder.partial_output(1).exists()
 
 
 def test_tasks_are_done_in_the_thread(bench: Bench) -> None:
