@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from mpibatch.errors import EXIT_INTERRUPTED, MpibatchError, tell
@@ -9,6 +10,7 @@ from mpibatch.errors import EXIT_INTERRUPTED, MpibatchError, tell
 
 def main() -> int:
     """Run the command line. Only a bug of ours shows a traceback of ours."""
+    _open_closed_streams()
     from mpibatch.cli import cli
 
     try:
@@ -19,6 +21,20 @@ def main() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0
+
+
+def _open_closed_streams() -> None:
+    """A shell's `>&-` closes a stream: launchers die of that, and files would take its number."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # Gets the lowest free number, which is this one.
+            os.set_inheritable(fd, True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ The text of an error says what happened, to which thing (job file and key, path,
 the probable cause, and what to do. Only an error that is not an `MpibatchError` is a bug of ours.
 """
 
+import contextlib
 import sys
 
 EXIT_COMPLETE = 0
@@ -85,6 +86,8 @@ class InterruptedByUser(StoppedError):
 
 def tell(error: MpibatchError) -> None:
     """Print an error for people, last of all that was printed."""
-    sys.stdout.flush()
     words = f"mpibatch: {error}".encode("utf-8", "backslashreplace").decode()
-    print(words, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # The terminal may be gone: the exit code still tells.
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(words, file=sys.stderr, flush=True)

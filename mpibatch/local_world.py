@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from mpibatch.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError
+from mpibatch.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError, StoppedError, tell
 from mpibatch.launch import STARTED, TTY
 from mpibatch.runtime.lease import process_started
 from mpibatch.runtime.stops import (
@@ -131,10 +131,11 @@ def _exit_code(folder: Path, command: list[str], returncode: int, interrupted: b
                 f"{command[0]} ended with {returncode} before rank 0 had begun; what it said stands above."
                 f" The command was: {shlex.join(command)}"
             ) from None
-        print(
-            f"mpibatch: the MPI ranks were lost (mpiexec ended with {returncode}) before the run ended."
-            " What was finished is kept: start the same command again to continue.",
-            file=sys.stderr,
+        tell(
+            StoppedError(
+                f"the MPI ranks were lost (mpiexec ended with {returncode}) before the run ended."
+                " What was finished is kept: start the same command again to continue."
+            )
         )
         return EXIT_INTERRUPTED if interrupted else EXIT_STOPPED
     return EXIT_INTERRUPTED if interrupted and code == EXIT_STOPPED else code

@@ -35,7 +35,7 @@ class CauseGroup(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     """Type and message of the error."""
     item: str | None
-    """The example: first failed item of this group in time; None where it is unknown."""
+    """The example: first failed item of this group in time, or its mini-batch; None where it is unknown."""
     count: int
     """Items that failed so."""
     log: str | None

@@ -81,6 +81,7 @@ class Causes:
         ]
 
     def _add(self, piece: Piece, items: int, worker: int | None, error: ErrorReport) -> None:
+        known = items == piece.count  # A short return does not tell which.
         text = f"{error.type}: {error.message}" if error.message else error.type
         key = _PARTICULARS.sub("*", text)
         group = self._groups.get(key)
@@ -88,5 +89,6 @@ class Causes:
             if len(self._groups) >= MOST_GROUPS:
                 key, text = _OTHERS, _OTHERS
             log = plain(self._log_of(worker, error)) if worker is not None else None
-            group = self._groups.setdefault(key, _Group(plain(text), plain(self._item_of(piece)), log))
+            item = self._item_of(piece) if known else f"some of mini-batch {piece.mini_batch}"
+            group = self._groups.setdefault(key, _Group(plain(text), plain(item), log))
         group.count += items

@@ -114,7 +114,12 @@ def _first_cause(
     gave_up = coordinator.gave_up
     if gave_up is not None and (coordinator.verdict == "no_workers" or coordinator.unusable is not None):
         worker, report = gave_up
+        # A death says itself where it was.
+        where = "" if report.type in ("Died", "TimedOut") else " (in init(), or while the script was loaded)"
         return CauseGroup(
-            error=f"{report.type}: {report.message}", item=None, count=0, log=plain(log_of(worker, report))
+            error=plain(f"{report.type}: {report.message}{where}"),
+            item=None,
+            count=0,
+            log=plain(log_of(worker, report)),
         )
     return groups[0] if groups else None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mpibatch.core.history import Records
 
 
+_LOGS = {"Died": "stderr", "TimedOut": "stderr", "ShortReturn": "stdout"}
+
+
 def write_failed_items(folder: RunFolder, plan: Plan, facts: Facts, session: int) -> None:
     """Write the file whole: what failed in `session`, and what short returns of any session left out."""
     aside = folder.private / "failed_items.partial"
@@ -43,7 +46,7 @@ def _lines(folder: RunFolder, plan: Plan, facts: Facts, current: int) -> Iterato
         records, _ = read_journal(folder, session, plan.fingerprint)
         workers = read_about(folder, session)["workers"]
         for record in _short(records, facts, session):
-            yield _short_line(record, workers)
+            yield from _short_lines(plan, record, workers)
         if session == current:
             final = (records["kind"] == history.FAILED) & ((records["flags"] & history.FINAL) != 0)
             for record in records[final]:
@@ -69,14 +72,15 @@ def shorts(folder: RunFolder, plan: Plan, facts: Facts) -> Iterator[tuple[Piece,
             yield piece, piece.count - succeeded, short_return(succeeded, piece.count)
 
 
-def _short_line(record: Any, workers: list[dict[str, Any]]) -> dict[str, Any]:
+def _short_lines(plan: Plan, record: Any, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Which items a short return left out is unknown, unless it is all of them."""
     count, succeeded = int(record["count"]), int(record["succeeded"])
-    error = short_return(succeeded, count)
-    return {
-        "item": None,
-        "count": count - succeeded,
-        **_common(record, error, workers, attempts=1),
-    }
+    common = _common(record, short_return(succeeded, count), workers, attempts=1)
+    if succeeded:
+        yield {"item": None, "count": count - succeeded, **common}
+        return
+    for path in plan.paths(Piece(int(record["mini_batch"]), int(record["first"]), count)):
+        yield {"item": os.fsdecode(path), **common}
 
 
 def _failed_lines(
@@ -108,8 +112,9 @@ def _common(
 
 
 def log_for(error: ErrorReport, worker: dict[str, Any]) -> str:
-    """The log file that tells most of an error: the traceback's, or, of a death, what was last on stderr."""
-    return str(worker["stderr" if error.type in ("Died", "TimedOut") else "errors"])
+    """The log file that tells most of an error: the traceback's; of a death, what was last on stderr; of a
+    short return, what the script has printed."""
+    return str(worker[_LOGS.get(error.type, "errors")])
 
 
 def describe(plan: Plan, piece: Piece) -> str:

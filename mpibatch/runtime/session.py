@@ -229,7 +229,8 @@ class Session:
                 f"{self._plan.items:,} items in {self._plan.mini_batches:,} mini-batches, the first handed out"
                 f" {first - self._started_at:.2f} s after the start"
             )
-        self._rates.add(now, self._dispatcher.tally)
+        if first is not None:  # What is earlier says nothing of how fast it goes.
+            self._rates.add(now, self._dispatcher.tally)
         snapshot = self._snapshot(now)
         self._observer.update(snapshot)
         if now - self._filed_at > PROGRESS_FILE_S and self._writer.alive:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +261,13 @@ def test_a_reader_that_leaves_does_not_cost_the_run(tmp_path: Path) -> None:
     assert len(support.rows(tmp_path / "output")) == 6
     assert support.result(tmp_path / "output")["verdict"] == "complete"
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.mpi)])
+def test_closed_streams_do_no_harm(closed: str, workers: int, tmp_path: Path) -> None:
+    job = support.make_job(tmp_path, "def run(mini_batch): return mini_batch", process_count_per_node=workers)
+    command = shlex.join([*support.COMMAND, "run", str(job)])
+    ended = subprocess.run(["sh", "-c", f"{command} {closed}"], check=False)
+    assert ended.returncode == 0
+    assert len(support.rows(tmp_path / "output")) == 6

@@ -107,7 +107,7 @@ def test_killed_again_and_again_the_output_is_that_of_an_undisturbed_run(tmp_pat
         for folder in (output, tmp_path / "undisturbed")
     ]  # fmt: skip
     assert sorted(failed[0], key=repr) == sorted(failed[1], key=repr)
-    assert len(failed[0]) == 4
+    assert len(failed[0]) == 5
 
 
 ASKS = [

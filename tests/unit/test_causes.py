@@ -64,7 +64,7 @@ def test_short_returns_are_a_cause() -> None:
     (group,) = told.causes.groups()
     assert (group.error, group.item, group.count) == (
         "ShortReturn: run() returned 1 elements for 3 items",
-        "item 2",
+        "some of mini-batch 2",
         7,
     )
 
@@ -74,7 +74,7 @@ def test_of_an_earlier_session_no_log_is_known() -> None:
     told.causes.earlier_shorts(Piece(4, 0, 3), 2, short_return(1, 3))
     told.causes.failure(Piece(5, 0, 3), None, ErrorReport("WorkerLost", "4 workers"))
     assert [(group.item, group.count, group.log) for group in told.causes.groups()] == [
-        ("item 4", 2, None), ("item 5", 3, None),
+        ("some of mini-batch 4", 2, None), ("item 5", 3, None),
     ]  # fmt: skip
 
 

@@ -23,7 +23,12 @@ from mpibatch.work import ErrorReport, Piece
 
 ERROR = ErrorReport("ValueError", "bad", "the traceback")
 WORKERS = [
-    {"name": f"process00{number} on a", "stderr": f"/logs/stderr{number}", "errors": f"/logs/errors{number}"}
+    {
+        "name": f"process00{number} on a",
+        "stderr": f"/logs/stderr{number}",
+        "stdout": "/logs/stdout",
+        "errors": f"/logs/errors{number}",
+    }
     for number in range(2)
 ]
 
@@ -116,7 +121,7 @@ def test_short_returns_of_all_sessions_and_failures_of_the_last(run: Run) -> Non
     run.session(2, good(2), good(1, succeeded=0), bad(3))
     lines = run.written(2)
     assert [(line["item"], line.get("count"), line["mini_batch"]) for line in lines] == [
-        (None, 1, 0), (None, 2, 1),
+        (None, 1, 0), (str(run.data / "item002"), None, 1), (str(run.data / "item003"), None, 1),
         (str(run.data / "item006"), None, 3), (str(run.data / "item007"), None, 3),
     ]  # fmt: skip
     assert lines[0]["error"] == {"type": "ShortReturn", "message": "run() returned 1 elements for 2 items"}
