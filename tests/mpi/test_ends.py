@@ -49,7 +49,7 @@ ENDS = [
         {"error_threshold": 0, "run_max_try": 1},
     ),
     End(
-        "no init", 4, r"^first cause +OSError: no model, log /.*/error/",
+        "no init", 4, r"^first cause +OSError: no model \(in init\(\), .*\), log /.*/error/",
         ECHO + "def init(): raise OSError('no model')\n",
     ),
 ]  # fmt: skip
