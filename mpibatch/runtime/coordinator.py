@@ -7,6 +7,7 @@ the worker, never an assertion.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Literal, assert_never
@@ -56,6 +57,8 @@ SILENCE_S = 60.0
 PING_S = 10.0
 MOST_PULLED_BYTES = 256 << 20
 """Announced fragments on their way to rank 0 at one time."""
+OUTPUT_FIRST_S = 0.25
+"""Seconds that the output of a complete run gets before processors are told to end."""
 GOODBYE_S = 10.0
 """Seconds that workers get, beyond `shutdown()`, to end after their release."""
 
@@ -97,6 +100,7 @@ class Coordinator:
         self._phase: Phase = "running"
         self._deadline = 0.0
         self._at_once = False
+        self._release_at = math.inf
         self._stepped = self._pinged = clock()
         self.verdict: Verdict = "stopped"
         self.reason = ""
@@ -155,6 +159,8 @@ class Coordinator:
         self._writer.pump(now)
         if now - self._pinged > PING_S:
             self._watch(now)
+        if now >= self._release_at or (self._release_at < math.inf and self._writer.durable_at is not None):
+            self._release()
         if self._phase == "ending" and (not self._present or now > self._deadline):
             self._phase = "over"
         return acted
@@ -327,6 +333,12 @@ class Coordinator:
         self.verdict, self.reason = verdict, reason
         self._deadline = self._clock() + self._shutdown_timeout_s + GOODBYE_S
         log.info("concluded: %s %s", verdict, reason)
+        self._release_at = self._clock() + (OUTPUT_FIRST_S if verdict == "complete" else 0.0)
+        self._deadline += OUTPUT_FIRST_S
+
+    def _release(self) -> None:
+        """Let all workers end, but first, for a moment, the output: their ends compete with it for the machine."""
+        self._release_at = math.inf
         for number in self._present:
             self._send(number, Release(self._at_once))
         # A lost worker will hardly say goodbye.

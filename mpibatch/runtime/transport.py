@@ -35,6 +35,9 @@ class Port(Protocol):
     def idle(self) -> bool:
         """Whether everything that was sent has left."""
 
+    def pressing(self) -> bool:
+        """Whether something large is on its way, which moves on only while it is looked after."""
+
 
 class LocalPort:
     """Rank 0 to itself: its worker and its coordinator each hold one end."""
@@ -62,6 +65,9 @@ class LocalPort:
 
     def idle(self) -> bool:
         return True
+
+    def pressing(self) -> bool:
+        return False
 
 
 class MpiPort:
@@ -124,6 +130,9 @@ class MpiPort:
         self._leaving = [(request, body) for request, body in self._leaving if not request.Test()]
         return not self._leaving
 
+    def pressing(self) -> bool:
+        return any(len(body) > AT_ONCE for _, body in self._leaving) or bool(self._behind)
+
     def part(self, ranks: Collection[int], patience_s: float) -> bool:
         """Say a last word to `ranks` and take in all that comes before theirs, as MPI must not be ended with a
         message on its way. Whether it can be ended."""
@@ -153,3 +162,6 @@ class HubPort:
 
     def idle(self) -> bool:
         return self._others.idle()
+
+    def pressing(self) -> bool:
+        return self._others.pressing()

@@ -55,7 +55,7 @@ EOF_GRACE_S = 1.0
 """Between the end of a processor's connection and its death; then it has only closed the connection."""
 OVER_PATIENCE = 60
 """How many times longer a worker that is over waits for rank 0."""
-SHORTEST_PATIENCE_S = 0.02
+SHORTEST_PATIENCE_S = 0.01
 LONGEST_PATIENCE_S = 0.1
 """A recall, a stop or a pulled fragment may wait so long while the processor is busy."""
 
@@ -109,12 +109,12 @@ class Worker:
     def patience_s(self) -> float | None:
         """How long rank 0 can wait, while the processor has work: its outcome comes first, and wakes us.
 
-        None while something of rank 0 may be urgent. Long enough that with short mini-batches the
-        outcome always comes first, as with many workers on a node each wake counts.
+        None while something of rank 0 may be urgent. Long enough that mostly the outcome comes first, as with
+        many workers on a node each wake counts; its next work the processor has already.
         """
-        if not self._holdings.handed or not self._port.idle():
+        if not self._holdings.handed or self._port.pressing():
             return None
-        return min(LONGEST_PATIENCE_S, max(SHORTEST_PATIENCE_S, 2 * self._holdings.mean_s))
+        return min(LONGEST_PATIENCE_S, max(SHORTEST_PATIENCE_S, 1.25 * self._holdings.mean_s))
 
     def step(self) -> bool:
         """Do what can be done now; True if anything was."""

@@ -36,6 +36,7 @@ from mpibatch.messages import (
 from mpibatch.runtime.coordinator import (
     GOODBYE_S,
     MOST_PULLED_BYTES,
+    OUTPUT_FIRST_S,
     PING_S,
     SILENCE_S,
     Coordinator,
@@ -63,6 +64,9 @@ class FakePort:
     def idle(self) -> bool:
         return True
 
+    def pressing(self) -> bool:
+        return False
+
 
 class FakePlan:
     """Mini-batches of two items each, in two inputs."""
@@ -80,6 +84,7 @@ class FakePlan:
 class FakeWriter:
     def __init__(self) -> None:
         self.backlog_bytes = 0
+        self.durable_at: float | None = 0.0
         self.successes: list[tuple[int, int, bytes]] = []
         self.failures: list[tuple[int, int, int, bool]] = []
         self.losses: list[int] = []
@@ -490,10 +495,27 @@ def test_a_worker_asks_for_a_stop(pair: Stage) -> None:
     ends(pair, 0, 1, at_once=False)
 
 
+def test_the_output_comes_first_for_a_moment(pair: Stage) -> None:
+    """Of a complete run: processors are told to end when it is durable, or when it takes long."""
+    pair.writer.durable_at = None
+    done = 0
+    while not pair.coordinator.concluded:
+        done += 1
+        pair.says(0, Outcomes([success(done)]))
+        pair.says(1, Outcomes([success(done)]))
+    told = [*pair.told(0), *pair.told(1)]
+    assert not [message for message in told if isinstance(message, Release)]
+    pair.step(OUTPUT_FIRST_S / 2)
+    assert pair.told(0) == pair.told(1) == []
+    pair.step(OUTPUT_FIRST_S / 2)
+    ends(pair, 0, 1, at_once=False)
+
+
 def test_a_stop_after_the_end_changes_nothing(pair: Stage) -> None:
     pair.coordinator.stop("first", at_once=True)
     pair.coordinator.stop("second", at_once=True)
     assert pair.coordinator.reason == "first"
+    pair.step()
     ends(pair, 0, 1, at_once=True)
 
 

@@ -62,6 +62,7 @@ class FakePort:
     def __init__(self) -> None:
         self.to_worker: deque[bytes] = deque()
         self.said: deque[ToCoordinator] = deque()
+        self.is_pressing = False
 
     def send(self, rank: int, body: bytes) -> None:
         assert rank == 0
@@ -74,6 +75,9 @@ class FakePort:
 
     def idle(self) -> bool:
         return True
+
+    def pressing(self) -> bool:
+        return self.is_pressing
 
 
 class FakeChild:
@@ -906,7 +910,10 @@ def test_rank_0_can_wait_while_the_processor_is_at_work(stage: Stage) -> None:
     stage.tell(grant(1, 2, 3))
     assert stage.worker.patience_s == SHORTEST_PATIENCE_S
     stage.from_child(child, Outcomes([success(1, seconds=0.03)]))
-    assert stage.worker.patience_s == 0.06
+    assert stage.worker.patience_s == 0.0375
+    stage.port.is_pressing = True
+    assert stage.worker.patience_s is None, "something large moves on only while it is looked after"
+    stage.port.is_pressing = False
     stage.from_child(child, Outcomes([success(2, seconds=100)]))
     assert stage.worker.patience_s == LONGEST_PATIENCE_S
     stage.from_child(child, Outcomes([success(3)]))
