@@ -36,6 +36,7 @@ from mpibatch.messages import (
 from mpibatch.outputs.text import BadReturn, NotEncodable, TextEncoder
 from mpibatch.runtime.clock import ATTEMPT, CLOCK_BYTES, LATEST, REVOKED_FIRST, REVOKED_LAST, STARTED
 from mpibatch.runtime.entry_script import Context, EntryScript, MiniBatch, load, log_error, report
+from mpibatch.runtime.leaving import leave
 from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Paths, Succeeded
 
 _RECEIVE_BYTES = 64 << 10
@@ -74,7 +75,13 @@ def main(fd: int, clock_fd: int) -> int:
     link.send(Ready(perf_counter() - started))
     Processor(first, script, link, clock).serve()
     _shut_down(first, script)
-    return 0
+    return leave(0, _own_folders(first))
+
+
+def _own_folders(spec: ProcessorSpec) -> list[str]:
+    """Where the script's own modules lie."""
+    folders = [] if spec.is_module else [os.path.dirname(os.fsdecode(spec.script))]
+    return folders if spec.source_directory is None else [*folders, os.fsdecode(spec.source_directory)]
 
 
 class Link:

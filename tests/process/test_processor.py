@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -513,3 +514,34 @@ def test_a_second_spec_is_nonsense(tmp_path: Path) -> None:
         assert child.ends()
         assert child.process.wait(30) == 1
         assert "ProcessorSpec came twice" in child.stderr
+
+
+def test_what_the_script_has_left_open_is_closed_at_the_end(tmp_path: Path) -> None:
+    script = f"""
+        import builtins, zipfile
+        folder = {str(tmp_path)!r}
+        file = open(folder + "/rows.txt", "w")
+        archive = zipfile.ZipFile(folder + "/rows.zip", "w")
+        builtins.kept_elsewhere = open(folder + "/elsewhere.txt", "w")
+        class Sink:
+            def __init__(self):
+                self.name = folder + "/sink.txt"
+            def __del__(self):
+                with open(self.name, "w") as file:
+                    file.write("gone")
+        sink = Sink()
+        def run(batch):
+            for path in batch:
+                print(path, file=file)
+                print(path, file=builtins.kept_elsewhere)
+                archive.writestr(path, "row")
+            return batch
+    """
+    with Child(tmp_path, script) as child:
+        child.ready()
+        child.does("a", "b")
+        assert child.finish() == 0
+    assert (tmp_path / "rows.txt").read_text() == (tmp_path / "elsewhere.txt").read_text() == "a\nb\n"
+    with zipfile.ZipFile(tmp_path / "rows.zip") as archive:
+        assert archive.namelist() == ["a", "b"]
+    assert (tmp_path / "sink.txt").read_text() == "gone"
