@@ -1,8 +1,9 @@
 """How a processor ends: as an interpreter does, but without unloading its libraries.
 
-Unloading takes TensorFlow most of a second and does nothing that a script could miss. What a script can miss is done:
-its threads are waited for, its exit handlers called, what its modules hold is let go (so that files are closed and
-`__del__` is called), and what is still open is flushed.
+Unloading takes TensorFlow most of a second. What a script would miss is done: its threads are waited for, its
+exit handlers called, what its modules hold is let go (so that files are closed and `__del__` is called), and
+Python's own files that are still open are flushed. Not done: `__del__` of what only other packages hold, and
+the exit handlers of C libraries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import NoReturn
 
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -46,7 +47,7 @@ def _let_go(module: ModuleType) -> None:
     names = vars(module)
     for name in [name for name in names if not name.startswith("__")]:
         value = names[name]
-        if not isinstance(value, ModuleType | type) and not callable(value):
+        if not isinstance(value, ModuleType | type | FunctionType):
             del value
             with contextlib.suppress(KeyError):
                 del names[name]

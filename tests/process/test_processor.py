@@ -529,6 +529,8 @@ def test_what_the_script_has_left_open_is_closed_at_the_end(tmp_path: Path) -> N
             def __del__(self):
                 with open(self.name, "w") as file:
                     file.write("gone")
+            def __call__(self):
+                pass
         sink = Sink()
         def run(batch):
             for path in batch:
