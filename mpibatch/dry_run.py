@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpibatch.core.config import Job, job_warnings
+from mpibatch.core.tables import ByRows, BySize
 from mpibatch.errors import InputError
 from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.planner import Plan, make_plan
@@ -41,15 +42,28 @@ def _lines(job: Job, plan: Plan) -> list[str]:
     lines.append(f"script       {job.entry_script}: has run()")
     lines += [f"input        {_shown(one.text)}" for one in job.inputs]
     lines.append(f"items        {plan.items:,}")
-    lines.append(f"mini-batches {plan.mini_batches:,} of up to {job.mini_batch_size} files")
+    lines.append(f"mini-batches {plan.mini_batches:,} of {_size(job)}")
     lines.append(f"workers      {_workers(job)}")
     lines.append(f"output       {os.path.join(job.output, job.append_row_file_name)} ({job.output_action})")
     for number in range(min(SHOWN_MINI_BATCHES, plan.mini_batches)):
-        paths = plan.paths(Piece(number, 0, plan.item_count(number)))
-        shown = [f"  {_shown(os.fsdecode(item))}" for item in paths[:SHOWN_ITEMS]]
-        rest = [f"  ... and {len(paths) - SHOWN_ITEMS} more"] if len(paths) > SHOWN_ITEMS else []
+        items = plan.item_count(number)
+        names = plan.item_names(Piece(number, 0, min(items, SHOWN_ITEMS)))
+        shown = [f"  {_shown(name)}{'' if row is None else f', row {row}'}" for name, row in names]
+        rest = [f"  ... and {items - SHOWN_ITEMS} more"] if items > SHOWN_ITEMS else []
         lines += [f"mini-batch {number}:", *shown, *rest]
     return lines
+
+
+def _size(job: Job) -> str:
+    if job.partition_keys:
+        return f"one combination of {', '.join(job.partition_keys)} each"
+    match job.table_size:
+        case BySize(size):
+            return f"about {size:,} bytes"
+        case ByRows(rows):
+            return f"up to {rows:,} rows"
+        case None:
+            return f"up to {job.mini_batch_size} files"
 
 
 def _workers(job: Job) -> str:

@@ -14,6 +14,17 @@ import msgspec
 from mpibatch.work import Assignment, ErrorReport, Outcome
 
 
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a processor needs to read one input by itself."""
+
+    kind: str
+    """`files` and `list` need nothing; `csv`, `jsonl`, `parquet`, `hdf5` are tables; `archive`."""
+    options: dict[str, Any] = {}
+    """Of a table: the fields of its options in `core.tables`; of archives: `as`."""
+    setup: bytes = b""
+    """What the survey found that readers need, in a form of the format's own."""
+
+
 class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
     """All that a processor needs to know before its first mini-batch: its first frame."""
 
@@ -29,6 +40,11 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
     output_action: str
     append_row: dict[str, Any]
     """Keyword arguments of `DataFrame.to_csv`, the defaults filled in."""
+    append_row_format: str = "text"
+    add_input_key: bool = False
+    """The input's file and row stand in front of each row."""
+    inputs: list[InputSpec] = []
+    """By number of the input; empty where all are files."""
     datasets: list[bytes]
     """Each input as the job file has it: `context.dataset`."""
     error_file: bytes

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mpibatch.core.config import Job
     from mpibatch.monitor.progress import Progress
-    from mpibatch.runtime.begin import Begun
+    from mpibatch.runtime.record import Begun
 
 LOOK_S = 1.0
 DISMISS_S = 5.0
@@ -157,9 +157,12 @@ def coordinate(
 ) -> tuple[int, bool]:
     """Run the job from rank 0: (exit code, whether the end was orderly)."""
     from mpibatch.core.config import job_warnings
+    from mpibatch.monitor.progress import SurveyProgress
     from mpibatch.monitor.summary import summary
     from mpibatch.runtime.begin import Reused, begin
+    from mpibatch.runtime.run_folder import RunFolder
     from mpibatch.runtime.session import Session
+    from mpibatch.runtime.surveying.rounds import Round
 
     signals = Signals()
     signals.install()
@@ -167,8 +170,21 @@ def coordinate(
         roles = assign(places, job.process_count_per_node, job.node_count)
         for warning in [*job_warnings(job), *roles.warnings]:
             progress.say(f"warning: {warning}")
+        hub, local = _ports(port, roles, places[0].host)
+
+        def run_round(survey: Job, round_begun: Begun) -> Round:
+            stops = Stops(signals, RunFolder(job.output).stop, term_grace_s=job.term_grace_s)
+            with signals.noted():
+                ended = Session(
+                    survey, round_begun, workers=roles.workers, port=hub, local=local, stops=stops,
+                    observer=SurveyProgress(progress.say), started_at=time.monotonic(),
+                ).run()  # fmt: skip
+            return Round(ended.result, ended.orderly)
+
         with signals.breaking_off():
-            begun = begin(job, fresh=fresh, say=progress.say, no_return=signals.no_return)
+            begun = begin(
+                job, fresh=fresh, say=progress.say, no_return=signals.no_return, run_round=run_round
+            )
         if isinstance(begun, Reused):
             progress.close()
             _print(summary(begun.result, [], continue_command=""))
@@ -176,7 +192,6 @@ def coordinate(
             return 0, True
         _log_to(begun, job.logging_level)
         stops = Stops(signals, begun.folder.stop, term_grace_s=job.term_grace_s)
-        hub, local = _ports(port, roles, places[0].host)
         session = Session(
             job, begun, workers=roles.workers, port=hub, local=local, stops=stops, observer=progress,
             started_at=started_at,

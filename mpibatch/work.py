@@ -6,7 +6,7 @@ behaviour beyond what their own fields tell.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,6 +29,53 @@ class Paths(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="paths")
     blob: bytes
 
 
+class Slice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="slice"):
+    """Where the items of a piece are, for tables: a range of one file, which the processor reads itself."""
+
+    path: bytes
+    start: int
+    """Where the *mini-batch* begins in the file: a byte (csv, jsonl) or a row (parquet, hdf5)."""
+    stop: int
+    """Where it ends, exclusive."""
+    row: int
+    """Number in its file of the mini-batch's first row, from 0; a header is no row."""
+    rows: int
+    """Rows of the whole mini-batch."""
+    skip: int = 0
+    """Items of the mini-batch that lie before the piece."""
+    whole: bool = False
+    """The mini-batch is the whole file, header included, which is not cut (compressed, utf-16)."""
+    name: bytes = b""
+    """What people know the file by, if that is not its path: it was unpacked, or sorted."""
+    sorted: bool = False
+    """Its rows have been sorted: which rows of the file called `name` they are stands beside it (see
+    `inputs.sorted_rows`), where `row` is the place of the mini-batch's first row."""
+
+
+class Slices(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="slices"):
+    """Where the items of a piece are, for tables, if they do not stand together: ranges, in order."""
+
+    parts: list[Slice]
+    """Each as if it was a mini-batch of its own."""
+    counts: list[int]
+    """Of each: how many rows from its `skip` on belong to the piece. At least 1."""
+
+
+class Members(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="members"):
+    """Where the items of a piece are, for files in archives: members of one archive."""
+
+    archive: bytes
+    names: bytes
+    """Joined by NUL."""
+    offsets: list[int]
+    """Where each one's bytes begin in a tar; of a zip, its local header."""
+    sizes: list[int]
+    """Bytes of each, uncompressed."""
+
+
+Source = Paths | Slice | Slices | Members
+
+
 class Assignment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One attempt as a worker and its processor are told of it."""
 
@@ -43,7 +90,9 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Position in its input of the piece's first item: `context.global_row_index_lower_bound`."""
     input: int
     """Number of the input in the job file, from 0."""
-    source: Paths
+    source: Source
+    keys: dict[str, Any] | None = None
+    """Values of the partition keys: `context.partition_key_value`."""
 
 
 class ErrorReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -56,7 +105,15 @@ class ErrorReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Traceback, or the last lines of stderr."""
 
 
-Cause = Literal["raised", "bad_return", "not_encodable", "timed_out", "died"]
+class BadItem(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An item that could not be read, while its neighbours could: a malformed record of a table."""
+
+    position: int
+    """Its place in the piece, from 0."""
+    error: ErrorReport
+
+
+Cause = Literal["raised", "bad_return", "not_encodable", "timed_out", "died", "unreadable"]
 """Why an attempt failed. All of them cost a try; losses of workers are no failures of an attempt."""
 
 WARN_NEWLINE = 1
@@ -79,9 +136,12 @@ class Succeeded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="suc
     """Seconds for all of the attempt: reading items, `run()`, encoding."""
     fragment: bytes
     header: int = 0
-    """Length in bytes of a header that stands before the rows at the start of the fragment."""
+    """Length in bytes of what stands before the rows at the start of the fragment: a header (text), or the
+    form of the rows (csv, parquet, hdf5; `core.forms`)."""
     warnings: int = 0
     """Bits `WARN_*`."""
+    bad: list[BadItem] = []
+    """Items that were left out of what `run()` got; none of them counts as succeeded."""
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed"):

@@ -13,19 +13,31 @@ from typing import Any, Literal
 import msgspec
 
 from mpibatch.core.arguments import argument_text, read_arguments, suspicious_arguments
-from mpibatch.core.job_inputs import FilesInput, ListInput, read_inputs
+from mpibatch.core.job_inputs import ArchiveInput, FilesInput, JobInput, ListInput, are_tables
 from mpibatch.core.job_keys import ALIASES, LEGAL_KEYS, MAY_BE_EMPTY, SIMPLE
+from mpibatch.core.job_name import read_name
 from mpibatch.core.key_hints import key_hint
+from mpibatch.core.mini_batch_size import DEFAULT_TABLE_SIZE, read_file_count, read_table_size, size_warnings
+from mpibatch.core.partition_keys import read_partition_keys
 from mpibatch.core.places import Places, contains, unchanged
+from mpibatch.core.read_inputs import read_inputs
+from mpibatch.core.row_keys import read_rows
 from mpibatch.core.sets import apply_sets
-from mpibatch.core.settings import Check, Problems, Wrong, printable, shown, text, whole_number
-from mpibatch.core.to_csv import read_to_csv
+from mpibatch.core.settings import Check, Problems, printable, shown, text, whole_number
+from mpibatch.core.tables import ByRows, BySize, TableInput
 from mpibatch.errors import ConfigError
 
-__all__ = ["FilesInput", "Job", "ListInput", "apply_sets", "job_warnings", "parse_job"]
+__all__ = [
+    "ArchiveInput",
+    "FilesInput",
+    "Job",
+    "ListInput",
+    "TableInput",
+    "apply_sets",
+    "job_warnings",
+    "parse_job",
+]
 
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_NAME_RULE = "must be 3 to 32 of a-z, 0-9 and -, the first a letter, the last not -"
 _PLACE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -46,17 +58,27 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A Python file that is run once, before the plan is made."""
     arguments: list[str] = []
     """Placeholders are filled in."""
-    inputs: list[FilesInput | ListInput]
+    inputs: list[JobInput]
+    """All files and lists, or all archives, or all tables."""
     side_inputs: dict[str, str] = {}
     models: dict[str, str] = {}
     mini_batch_size: int = 10
-    """Files."""
+    """Files, or members of archives."""
+    table_size: BySize | ByRows | None = None
+    """What `mini_batch_size` says for tables; None where items are no rows."""
+    partition_keys: list[str] = []
+    """Where there are any, a mini-batch is what has equal keys, and sizes mean nothing."""
+    shuffle: bool = False
+    """Rows of equal partition keys may be scattered over a table: they are sorted first."""
     output: str
     """The run folder, absolute."""
     output_action: Literal["append_row", "summary_only"] = "append_row"
+    append_row_format: Literal["text", "csv", "jsonl", "parquet", "hdf5"] = "text"
     append_row_file_name: str = "parallel_run_step.txt"
     append_row: dict[str, Any] = {}
     """`to_csv` keywords of the job file only: see `runtime.jobfile.row_settings` for those in force."""
+    add_input_key: bool = False
+    """Each row begins with the input and row that it is from; unset it is on for hdf5."""
     order: Literal["input", "completion"] = "input"
     error_threshold: int = -1
     mini_batch_error_threshold: int | None = None
@@ -105,19 +127,15 @@ def parse_job(
     for key, check in SIMPLE.items():
         if key in given:
             values[key] = problems.take(key, given[key], check)
+    values |= read_rows(problems, given, values)
     values |= _error_threshold(problems, given)
     values |= _entry(problems, given, places, is_file)
     values |= _paths(problems, given, places)
-    values["name"] = _name(problems, given, file)
-    values["inputs"] = (
-        read_inputs(problems, given["inputs"], places) if "inputs" in given else _no_inputs(problems)
-    )
+    values["name"] = read_name(problems, given, file)
+    values |= _inputs(problems, given, places)
     values |= _named_values(problems, given, places)
     values["arguments"] = read_arguments(problems, given.get("arguments", []), _placeholders(values))
-    if "append_row" in given:
-        values["append_row"] = read_to_csv(problems, "append_row", given["append_row"])
     values["output"] = _output(problems, values, output)
-    _check_order(problems, values)
     problems.stop()
     return Job(**values)
 
@@ -125,8 +143,10 @@ def parse_job(
 def job_warnings(job: Job) -> list[str]:
     """What is legal in a job and yet looks like a mistake."""
     warnings = suspicious_arguments(job.arguments)
+    if job.table_size is not None and not job.partition_keys:
+        warnings += size_warnings(job.table_size)
     for one in job.inputs:
-        folders = one.files if isinstance(one, FilesInput) else []
+        folders = [] if isinstance(one, ListInput) else one.files
         warnings += [
             f"the run folder {printable(job.output)} is inside the input {printable(folder)}:"
             " a run with another --output takes its files for items"
@@ -172,34 +192,19 @@ def _paths(problems: Problems, given: Mapping[Any, Any], places: Places) -> dict
     return {key: places.absolute(path) for key, path in taken.items() if path is not None}
 
 
-def _name(problems: Problems, given: Mapping[Any, Any], file: str) -> str | None:
-    if "name" in given:
-        name: str | None = problems.take("name", given["name"], _legal_name)
-        return name
-    stem = file.rpartition(".")[0] or file
-    made = _made_legal(stem)
-    if made is None:
-        problems.add("name", f"is missing, and none can be made of {shown(file)}: {_NAME_RULE}")
-    return made
-
-
-def _legal_name(value: Any) -> str:
-    name: str = text(value)
-    if 3 <= len(name) <= 32 and _NAME.fullmatch(name):
-        return name
-    made = _made_legal(name)
-    raise Wrong(_NAME_RULE + (f", like {made}" if made else ""))
-
-
-def _made_legal(name: str) -> str | None:
-    made = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    made = re.sub(r"^[^a-z]+", "", made)[:32].strip("-")
-    return made if len(made) >= 3 else None
-
-
-def _no_inputs(problems: Problems) -> list[FilesInput | ListInput]:
-    problems.add("inputs", "is missing: say where items come from, like [{files: images/}]")
-    return []
+def _inputs(problems: Problems, given: Mapping[Any, Any], places: Places) -> dict[str, Any]:
+    """The inputs, and how they are cut."""
+    of_tables = are_tables(given.get("inputs"))
+    read: dict[str, Any] = {"table_size": DEFAULT_TABLE_SIZE} if of_tables else {}
+    if "mini_batch_size" in given and "partition_keys" not in given:
+        field, check = ("table_size", read_table_size) if of_tables else ("mini_batch_size", read_file_count)
+        read[field] = problems.take("mini_batch_size", given["mini_batch_size"], check)
+    keys = read_partition_keys(problems, given, of_tables=of_tables)
+    if "inputs" in given:
+        read["inputs"] = read_inputs(problems, given["inputs"], places, keys)
+    else:
+        problems.add("inputs", "is missing: say where items come from, like [{files: images/}]")
+    return read | {"partition_keys": keys, "shuffle": bool(given.get("shuffle"))}
 
 
 def _named_values(problems: Problems, given: Mapping[Any, Any], places: Places) -> dict[str, Any]:
@@ -242,9 +247,3 @@ def _output(problems: Problems, values: Mapping[str, Any], output: str | None) -
             "output", f"is {shown(folder)}: must be a folder of its own, not that of the job file or above it"
         )
     return folder
-
-
-def _check_order(problems: Problems, values: Mapping[str, Any]) -> None:
-    if values.get("order") == "completion" and values.get("output_action") == "summary_only":
-        why = "is for rows of text, and output_action: summary_only writes none; leave one of the two out"
-        problems.add("order", f'is "completion": it {why}')

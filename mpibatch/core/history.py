@@ -31,6 +31,12 @@ SPLIT = 3
 VOID = 4
 """The fragment of the mini-batch's earlier success, in whatever session, was found damaged: it has to be
 made again. Only `mini_batch` is looked at."""
+BAD = 5
+"""The items (first, count) could not be read, and were left out of the success of the same attempt, whose
+record follows. Names the error report, as FAILED does."""
+FORM = 6
+"""A form of rows (`core.forms`) that is met for the first time: `offset`, `length` and `crc` name its bytes. It
+is about no mini-batch."""
 
 FINAL = 1
 """Flag of FAILED: the piece is not tried again in this session."""
@@ -58,7 +64,7 @@ FIELDS = [
 """Of SUCCEEDED, `offset`, `length` and `crc` name the fragment in the session's row segment, `header`
 bytes of it are a header; of FAILED they name the error report (msgpack)."""
 
-CAUSES = ("raised", "bad_return", "not_encodable", "timed_out", "died", "lost")
+CAUSES = ("raised", "bad_return", "not_encodable", "timed_out", "died", "lost", "unreadable")
 _LOST = CAUSES.index("lost")
 
 _AT_ONCE = 1 << 16
@@ -215,7 +221,7 @@ def add_records(facts: Facts, records: Records, session: int) -> int:
         damaged += len(part) - len(legal)
         failed = legal[legal["kind"] == FAILED]
         facts.attempts += int((failed["cause"] != _LOST).sum())
-        _take_turns(facts, legal[legal["kind"] != FAILED], session)
+        _take_turns(facts, legal[(legal["kind"] == SUCCEEDED) | (legal["kind"] == VOID)], session)
     return damaged
 
 
@@ -227,8 +233,12 @@ def _legal(facts: Facts, records: Records) -> NDArray[np.bool_]:
     in_plan = records["mini_batch"] < len(facts.done)
     counts = np.zeros(len(records), np.int64)
     counts[in_plan] = facts.item_counts(records["mini_batch"][in_plan].astype(np.int64))
-    whole = (records["first"] == 0) & (records["count"] == counts) & (records["length"] <= _LONGEST)
-    legal: NDArray[np.bool_] = in_plan & ((whole & ((kind == SUCCEEDED) | (kind == FAILED))) | (kind == VOID))
+    short = records["length"] <= _LONGEST
+    whole = (records["first"] == 0) & (records["count"] == counts)
+    within = records["first"].astype(np.int64) + records["count"] <= counts
+    ended = whole & ((kind == SUCCEEDED) | (kind == FAILED))
+    about_it = (short & (ended | (within & (kind == BAD)))) | (kind == VOID)
+    legal: NDArray[np.bool_] = (in_plan & about_it) | (short & (kind == FORM))
     return legal
 
 

@@ -9,6 +9,9 @@ from mpibatch.core.job_inputs import KINDS
 from mpibatch.core.settings import shown
 from mpibatch.errors import ConfigError
 
+_LISTS = ("members",)
+"""Besides paths, what may be one text or a list of them, and is a glob."""
+_CHARACTERS = ("sep", "quotechar", "escapechar", "decimal", "thousands")
 _TEXT_KEYS = (
     "name",
     "entry_script",
@@ -16,13 +19,15 @@ _TEXT_KEYS = (
     "prepare",
     "output",
     "output_action",
+    "append_row_format",
     "append_row_file_name",
     "order",
     "logging_level",
     "python",
-    "inputs.*.files",
-    "inputs.*.files.*",
-    "inputs.*.list",
+    *(f"inputs.*.{name}" for name in (*KINDS, *_LISTS, *_CHARACTERS, "as", "encoding", "group")),
+    *(f"inputs.*.{name}.*" for name in (*KINDS, *_LISTS, "names", "columns", "dtype", "datasets")),
+    *(f"inputs.*.{name}.*" for name in ("parse_dates", "na_values")),
+    "partition_keys.*",
     "side_inputs.*",
     "models.*",
     "environment_keep.*",
@@ -50,6 +55,12 @@ def takes_text(key: str) -> bool:
     if parts[0] in _VERBATIM_KEYS and len(parts) == 2:
         return True
     return any(_matches(parts, pattern.split(".")) for pattern in _TEXT_KEYS)
+
+
+def takes_list(key: str) -> bool:
+    """Whether text at `key` that begins with [ is a list of texts."""
+    parts = key.split(".")
+    return len(parts) == 3 and parts[0] == "inputs" and parts[2] in (*KINDS, *_LISTS) and parts[2] != "list"
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:

@@ -17,6 +17,8 @@ from mpibatch.core.settings import (
 
 DEFAULTS: dict[str, Any] = {"sep": " ", "header": False, "index": False}
 """Rows of a DataFrame as Azure ML writes them (CONTRACT section 3)."""
+CSV_DEFAULTS: dict[str, Any] = {"sep": ",", "header": True, "index": False}
+"""The same for append_row_format: csv."""
 
 REFUSED = {
     "path_or_buf": "rows go to append_row_file_name",

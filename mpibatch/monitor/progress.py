@@ -6,6 +6,7 @@ what is written is lost without a word; when a terminal is held (Ctrl-S), the ba
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import time
@@ -17,6 +18,8 @@ from mpibatch.results import Snapshot
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
 DRAW_EVERY_S = 0.2
@@ -61,6 +64,25 @@ def make_progress(
         if _is_terminal(stream):
             return TerminalProgress(stream, name, clock=clock)
     return PlainProgress(stream, clock)
+
+
+class SurveyProgress:
+    """A line every ten seconds while the inputs are surveyed; what its session says else is for the log."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._next_line = clock() + LINE_EVERY_S
+
+    def update(self, snapshot: Snapshot) -> None:
+        now = self._clock()
+        if now >= self._next_line:
+            self._next_line = now + LINE_EVERY_S
+            parts = snapshot.mini_batches
+            self._say(f"surveyed {parts.succeeded:,} of {parts.total:,} parts of the inputs")
+
+    def say(self, text: str) -> None:
+        log.info("survey: %s", text)
 
 
 class PlainProgress:

@@ -1,7 +1,7 @@
 """Fragments to the output file: in plan order, in part already during the run, or in order of arrival.
 
 The file grows aside and appears whole, by rename, when the last fragment is in it. Every fragment's
-checksum is looked at on the way.
+checksum is looked at on the way. What the file looks like inside is its sink's business.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from mpibatch.outputs.sinks import Sink, TextSink
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,8 @@ BLOCK = 16384
 READ_BYTES = 32 << 20
 """Bytes of fragments held in memory at a time, unless a single one is larger."""
 _GAP_BYTES = 1 << 20
+_MOST_RESTARTS = 4
+"""Of the output, as its form changes; after them it is written at the end only."""
 
 
 class DamagedFragments(Exception):
@@ -49,21 +53,31 @@ class Assembly:
     """The output file while it grows. One thread's own.
 
     `facts`: what is finished, grows between calls; `segment`: path of a session's row segment;
-    `in_order`: plan order, else order of arrival, which is written at the end only.
+    `in_order`: plan order, else order of arrival, which is written at the end only; `sink`: writes to
+    `partial`, as text if not given. Formats with a form need `set_form` before rows that change it.
     """
 
     def __init__(
-        self, *, partial: Path, final: Path, facts: Facts, segment: Callable[[int], Path], in_order: bool
+        self,
+        *,
+        partial: Path,
+        final: Path,
+        facts: Facts,
+        segment: Callable[[int], Path],
+        in_order: bool,
+        sink: Sink | None = None,
     ) -> None:
         self._partial = partial
+        self._sink: Sink = TextSink(partial) if sink is None else sink
         self._final = final
         self._facts = facts
         self._segment = segment
         self._in_order = in_order
         self._cursor = 0
         self._passed: NDArray[np.bool_] | None = None
-        self._header_written = False
-        self._fd = -1
+        self._form: bytes | None = None
+        self._started = False
+        self._restarts = 0
         self._segments: dict[int, int] = {}
         self._damaged: list[int] = []
 
@@ -75,8 +89,23 @@ class Assembly:
             self._passed = np.zeros(len(self._facts.done), bool)
         self._passed[mini_batches] = True
 
+    def set_form(self, form: bytes) -> None:
+        """The form of all rows so far: what is in the output with another one is written again."""
+        if form == self._form:
+            return
+        self._form = form
+        if self._started:
+            self._started = False
+            self._restarts += 1
+            self._cursor = 0
+            self._damaged.clear()  # They are met again.
+
     def advance(self) -> None:
         """Append what is complete from the front. OSError where it cannot be written or read."""
+        if self._restarts <= _MOST_RESTARTS:
+            self._advance()
+
+    def _advance(self) -> None:
         done = self._facts.done
         while self._in_order and self._cursor < len(done):
             block = slice(self._cursor, self._cursor + BLOCK)
@@ -91,14 +120,14 @@ class Assembly:
     def complete(self) -> None:
         """Append the rest, make it durable and visible. DamagedFragments, and no output, if any is damaged."""
         if self._in_order:
-            self.advance()
+            self._advance()
             assert self._cursor == len(self._facts.done), "the run is not complete"
         else:
             self._append_by_arrival()
         if self._damaged:
             raise DamagedFragments(self._damaged)
-        fd = self._output()
-        os.fsync(fd)
+        self._start()
+        self._sink.finish()
         os.replace(self._partial, self._final)
         self.close()
         folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -115,17 +144,15 @@ class Assembly:
 
     def close(self) -> None:
         """Let go of all files; what is unfinished stays aside."""
-        for fd in (*self._segments.values(), self._fd):
-            if fd >= 0:
-                os.close(fd)
+        for fd in self._segments.values():
+            os.close(fd)
         self._segments.clear()
-        self._fd = -1
+        self._sink.close()
 
-    def _output(self) -> int:
-        if self._fd < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self._partial, flags, 0o666)
-        return self._fd
+    def _start(self) -> None:
+        if not self._started:
+            self._sink.start(self._form)
+            self._started = True
 
     def _append_by_arrival(self) -> None:
         import numpy as np
@@ -153,20 +180,14 @@ class Assembly:
         self._copy(group)
 
     def _copy(self, group: list[_Place]) -> None:
-        pieces: list[memoryview] = []
+        fragments: list[tuple[memoryview, int]] = []
         for place, fragment in self._read(group):
             if zlib.crc32(fragment) != place.crc:
                 self._damaged.append(place.mini_batch)
-            elif place.header == 0:
-                pieces.append(fragment)
             else:
-                pieces.append(fragment[place.header if self._header_written else 0 :])
-                self._header_written = True
-        try:
-            write_all(self._output(), b"".join(pieces))
-        except OSError as error:
-            error.filename = str(self._partial)
-            raise
+                fragments.append((fragment, place.header))
+        self._start()
+        self._sink.append(fragments)
 
     def _read(self, group: list[_Place]) -> Iterator[tuple[_Place, memoryview]]:
         """The fragments of a group in its order. Neighbours in a segment are read in one go."""

@@ -12,47 +12,35 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
 import mpibatch
 from mpibatch.core.config import Job
-from mpibatch.errors import InputError, RunFolderError, ScriptError, StorageError
+from mpibatch.errors import InputError, RunFolderError, ScriptError, StoppedError
+from mpibatch.inputs.survey import Ask
 from mpibatch.results import JobResult
-from mpibatch.runtime.files import storing, write_whole
-from mpibatch.runtime.identity import describe_changes, job_fingerprint
-from mpibatch.runtime.jobfile import check_side_inputs, row_settings
+from mpibatch.runtime.files import storing
+from mpibatch.runtime.identity import describe_changes
+from mpibatch.runtime.jobfile import check_side_inputs
 from mpibatch.runtime.lease import Lease
-from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan
+from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan, plan_to_compare
+from mpibatch.runtime.record import (
+    Begun,
+    RunRecord,
+    any_result,
+    finished,
+    make_record,
+    plan_request,
+    read_record,
+    save_record,
+)
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.supervisor import interpreter_command, processor_environment
+from mpibatch.runtime.surveying.rounds import Rounds, RunRound
 
-FORMAT = 1
 _CHECK_PYTHON_S = 60
-
-
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`run.json`: whose run this is."""
-
-    format: int
-    name: str
-    plan_request: str
-    """Digest of what the plan is made from: inputs as the job file has them, and mini_batch_size."""
-    rows: str
-    """Digest of the form of the rows: fragments of different form must not meet in one output."""
-    fingerprint: dict[str, str]
-    """`identity.job_fingerprint`; with its part "inputs" only once the run is complete."""
-
-
-class Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that is to go on now."""
-
-    folder: RunFolder
-    lease: Lease
-    plan: Plan
-    record: RunRecord
 
 
 class Reused(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +53,19 @@ class Reused(msgspec.Struct, frozen=True, kw_only=True):
 Say = Callable[[str], None]
 
 
-def begin(job: Job, *, fresh: bool, say: Say, no_return: Callable[[], None] = lambda: None) -> Begun | Reused:
-    """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder.
+def begin(
+    job: Job,
+    *,
+    fresh: bool,
+    say: Say,
+    no_return: Callable[[], None] = lambda: None,
+    run_round: RunRound | None = None,
+) -> Begun | Reused:
+    """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder, but for what a
+    survey that was stopped has found.
 
-    `no_return` is called before an old run is removed: from then on this must not be broken off.
+    `no_return` is called before an old run is removed: from then on this must not be broken off. `run_round` has
+    the workers answer questions of a survey; None: all are answered here.
     """
     folder = RunFolder(job.output)
     _refuse_foreign(folder)
@@ -82,9 +79,10 @@ def begin(job: Job, *, fresh: bool, say: Say, no_return: Callable[[], None] = la
             folder.stop.unlink(missing_ok=True)
         _run_prepare(job, say)
         check_side_inputs(job)
-        return _decide(job, folder, lease, fresh, say, no_return)
-    except BaseException:
-        if made:
+        ask = Rounds(job, folder.survey, lease, run_round, say).ask
+        return _decide(job, folder, lease, ask, fresh, say, no_return)
+    except BaseException as error:
+        if made and not (isinstance(error, StoppedError) and folder.survey.exists()):
             # While the lease is ours: what another start makes there is not ours to remove.
             shutil.rmtree(folder.private, ignore_errors=True)
         lease.release()
@@ -105,20 +103,20 @@ def _make(folder: RunFolder) -> list[Path]:
 
 
 def _decide(
-    job: Job, folder: RunFolder, lease: Lease, fresh: bool, say: Say, no_return: Callable[[], None]
+    job: Job, folder: RunFolder, lease: Lease, ask: Ask, fresh: bool, say: Say, no_return: Callable[[], None]
 ) -> Begun | Reused:
     record = None if fresh else read_record(folder)
     result = finished(folder) if record is not None else None
     if record is not None and result is not None:
         if job.allow_reuse:
-            reused = _reuse(job, folder, record, result)
+            reused = _reuse(job, folder, ask, record, result)
             lease.release()
             return reused
         say("the run is complete and allow_reuse is false: starting anew")
         record = None
     _check_python(job)
     if record is None:
-        plan = _plan_anew(job, folder, no_return)
+        plan = _plan_anew(job, folder, ask, no_return)
         for remark in plan.remarks:
             say(f"warning: {remark}")
         record = make_record(job, plan, inputs=False)
@@ -134,16 +132,16 @@ def _decide(
     return Begun(folder=folder, lease=lease, plan=plan, record=now)
 
 
-def _plan_anew(job: Job, folder: RunFolder, no_return: Callable[[], None]) -> Plan:
+def _plan_anew(job: Job, folder: RunFolder, ask: Ask, no_return: Callable[[], None]) -> Plan:
     """Plan, then remove the old run, if there is one: what is wrong with the input must not cost it."""
     aside = folder.private / "new"
     try:
         with storing(str(aside)):
             aside.mkdir(exist_ok=True)
         with _planning(job):
-            make_plan(job, aside).close()
+            make_plan(job, aside, ask=ask, unpacked=folder.unpacked).close()
         no_return()
-        clear(folder, job, keep=aside)
+        clear(folder, job, keep=(aside, folder.unpacked))
         with storing(str(folder.private / PLAN_NAME)):
             os.replace(aside / PLAN_NAME, folder.private / PLAN_NAME)
     finally:
@@ -196,20 +194,20 @@ def _refuse_other_job(folder: RunFolder, job: Job) -> None:
 def _refuse_other_rows(folder: RunFolder, old: RunRecord, new: RunRecord) -> None:
     if old.rows != new.rows and folder.sessions():
         raise RunFolderError(
-            f"the unfinished run in {folder.root} has rows of another form: output_action, the append_row settings"
-            " or summary_only have changed since. Set them back to continue it, choose another folder with"
+            f"the unfinished run in {folder.root} has rows of another form: output_action, append_row_format,"
+            " append_row or add_input_key has changed since. Set them back to continue it, choose another folder with"
             " --output DIR, or throw it away with --fresh."
         )
 
 
-def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) -> Reused:
+def _reuse(job: Job, folder: RunFolder, ask: Ask, record: RunRecord, result: JobResult) -> Reused:
     """The finished run, if it is of this very job; plans anew to see whether the inputs are the same."""
     aside = folder.private / "compare"
     try:
         with storing(str(aside)):
             aside.mkdir(exist_ok=True)
         with _planning(job):
-            plan = make_plan(job, aside)
+            plan = plan_to_compare(job, folder.private, aside, ask=ask)
         try:
             now = make_record(job, plan, inputs=True)
         finally:
@@ -225,23 +223,9 @@ def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) ->
     return Reused(folder=folder, result=result)
 
 
-def finished(folder: RunFolder) -> JobResult | None:
-    """The result of a run that is complete, with its output in its place."""
-    try:
-        result = msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
-    except (OSError, msgspec.DecodeError):
-        return None
-    if result.verdict != "complete":
-        return None
-    if result.output is None:
-        return result
-    output = folder.root / Path(result.output).name  # The folder may have been moved since.
-    return msgspec.structs.replace(result, output=str(output)) if output.is_file() else None
-
-
-def clear(folder: RunFolder, job: Job, *, keep: Path) -> None:
+def clear(folder: RunFolder, job: Job, *, keep: tuple[Path, ...]) -> None:
     """Remove an old run, and only what a run makes; `keep`: what of `.mpibatch` stays, beside the lease."""
-    result = _any_result(folder)
+    result = any_result(folder)
     outputs = {folder.root / job.append_row_file_name}
     if result is not None and result.output is not None:
         outputs.add(folder.root / Path(result.output).name)
@@ -251,61 +235,8 @@ def clear(folder: RunFolder, job: Job, *, keep: Path) -> None:
         shutil.rmtree(folder.logs, ignore_errors=True)
         # First the record of whose they are: if this is broken off, nothing goes on with what is left.
         for entry in sorted(folder.private.iterdir(), key=lambda entry: entry != folder.run_file):
-            if entry not in (folder.lease, folder.lock, keep):
+            if entry not in (folder.lease, folder.lock, *keep):
                 entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)
-
-
-def _any_result(folder: RunFolder) -> JobResult | None:
-    try:
-        return msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-# Records
-
-
-def read_record(folder: RunFolder) -> RunRecord | None:
-    """Whose run the folder holds; None if none has been planned there."""
-    try:
-        record = msgspec.json.decode(folder.run_file.read_bytes(), type=RunRecord)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise StorageError(
-            f"{folder.run_file} cannot be read: {error}. Restore it, or throw the run away with --fresh."
-        ) from error
-    if record.format != FORMAT:
-        raise RunFolderError(
-            f"the run in {folder.root} was written by another version of mpibatch (format {record.format}; this"
-            f" one, {mpibatch.__version__}, knows {FORMAT}). Continue it with that version, or use --fresh."
-        )
-    return record
-
-
-def make_record(job: Job, plan: Plan, *, inputs: bool) -> RunRecord:
-    """`inputs`: with the size and time of every input file, which takes a look at each."""
-    return RunRecord(
-        format=FORMAT,
-        name=job.name,
-        plan_request=plan_request(job),
-        rows=_digest([job.output_action, row_settings(job) if job.output_action == "append_row" else {}]),
-        fingerprint=job_fingerprint(job, plan, inputs=inputs),
-    )
-
-
-def save_record(folder: RunFolder, record: RunRecord) -> None:
-    with storing(str(folder.run_file)):
-        write_whole(folder.run_file, msgspec.json.encode(record))
-
-
-def plan_request(job: Job) -> str:
-    """Digest of what the plan is made from."""
-    return _digest([job.mini_batch_size, [msgspec.to_builtins(one) for one in job.inputs]])
-
-
-def _digest(what: object) -> str:
-    return blake2b(repr(what).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 # Programs that are run before

@@ -60,9 +60,12 @@ class Causes:
 
     def success(self, piece: Piece, outcome: Succeeded, worker: int | None) -> None:
         """A piece has succeeded, perhaps with fewer elements than items, or oddly."""
-        if outcome.succeeded < piece.count:
-            short = short_return(outcome.succeeded, piece.count)
-            self._add(piece, piece.count - outcome.succeeded, worker, short)
+        for bad in outcome.bad:
+            self._add(Piece(piece.mini_batch, piece.first + bad.position, 1), 1, worker, bad.error)
+        given = piece.count - len(outcome.bad)
+        if outcome.succeeded < given:
+            short = short_return(outcome.succeeded, given)
+            self._add(piece, given - outcome.succeeded, worker, short)
         if outcome.warnings & ~self._warned:
             for bit, text in _WARNINGS.items():
                 if outcome.warnings & ~self._warned & bit:

@@ -46,6 +46,7 @@ from mpibatch.messages import (
     WorkerSetup,
 )
 from mpibatch.runtime.causes import Causes
+from mpibatch.runtime.forms import Forms
 from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.transport import Port
 from mpibatch.runtime.writer import MOST_BACKLOG_BYTES, Writer
@@ -78,6 +79,7 @@ class Coordinator:
         dispatcher: Dispatcher,
         writer: Writer,
         causes: Causes,
+        forms: Forms | None,
         workers: Mapping[int, WorkerPlace],
         shutdown_timeout_s: float,
         clock: Callable[[], float],
@@ -87,6 +89,7 @@ class Coordinator:
         self._dispatcher = dispatcher
         self._writer = writer
         self._causes = causes
+        self._forms = forms
         self._workers = workers
         self._number_of = {place.rank: number for number, place in workers.items()}
         self._shutdown_timeout_s = shutdown_timeout_s
@@ -236,6 +239,8 @@ class Coordinator:
                 "dropped an answer of worker %d to attempt %d: all is concluded", number, outcome.attempt
             )
             return
+        if self._forms is not None:
+            outcome = self._forms.judged(outcome)
         event: Event
         if isinstance(outcome, Succeeded):
             event = dispatch.AttemptSucceeded(
@@ -283,6 +288,7 @@ class Coordinator:
             match command:
                 case RecordSuccess(_, piece):
                     assert isinstance(outcome, Succeeded)
+                    self._note_form(outcome)
                     self._writer.success(piece, worker, outcome)
                     self._causes.success(piece, outcome, worker)
                 case dispatch.Grant(number, granted):
@@ -304,6 +310,12 @@ class Coordinator:
                 case _:
                     assert_never(command)
 
+    def _note_form(self, outcome: Succeeded) -> None:
+        """Before the success itself, so that no session finds rows whose form it does not know."""
+        own = self._forms.first(outcome) if self._forms is not None else None
+        if own is not None and self._forms is not None:
+            self._writer.form(own, self._forms.add(own))
+
     def _failed(self, piece: Piece, worker: int, outcome: Failed, tries: int, final: bool) -> None:
         if final:
             self._causes.failure(piece, worker, outcome.error)
@@ -321,6 +333,7 @@ class Coordinator:
             Assignment(
                 attempt, piece.mini_batch, piece.first, piece.count, retry,
                 plan.position(piece), plan.input_of(piece.mini_batch), plan.source(piece),
+                plan.keys(piece.mini_batch),
             )
             for attempt, piece, retry in ((one.attempt, one.piece, one.retry) for one in granted)
         ]  # fmt: skip

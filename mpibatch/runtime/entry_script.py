@@ -47,7 +47,7 @@ class Context:
         self.retry_count = work.retry
         self.global_row_index_lower_bound = work.position
         self.dataset = datasets[work.input]
-        self.partition_key_value: dict[str, Any] = {}
+        self.partition_key_value: dict[str, Any] = dict(work.keys or {})
 
 
 class EntryScript(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,12 +45,25 @@ def _lines(folder: RunFolder, plan: Plan, facts: Facts, current: int) -> Iterato
     for session in folder.sessions():
         records, _ = read_journal(folder, session, plan.fingerprint)
         workers = read_about(folder, session)["workers"]
+        bad = _bad_by_attempt(records)
         for record in _short(records, facts, session):
-            yield from _short_lines(plan, record, workers)
+            left_out = bad.get(int(record["attempt"]), [])
+            for one in left_out:
+                common = _common(one, _error(folder, session, one), workers, attempts=1)
+                yield from _named(plan, _piece(one), common)
+            yield from _short_lines(plan, record, len(left_out), workers)
         if session == current:
             final = (records["kind"] == history.FAILED) & ((records["flags"] & history.FINAL) != 0)
             for record in records[final]:
                 yield from _failed_lines(folder, plan, session, record, workers)
+
+
+def _bad_by_attempt(records: Records) -> dict[int, list[Any]]:
+    """By the attempt that succeeded without them: the records of the items that could not be read."""
+    found: dict[int, list[Any]] = {}
+    for record in records[records["kind"] == history.BAD]:
+        found.setdefault(int(record["attempt"]), []).append(record)
+    return found
 
 
 def _short(records: Records, facts: Facts, session: int) -> Records:
@@ -66,35 +79,55 @@ def shorts(folder: RunFolder, plan: Plan, facts: Facts) -> Iterator[tuple[Piece,
     """Of all sessions: (piece, items without a row, error)."""
     for session in folder.sessions():
         records, _ = read_journal(folder, session, plan.fingerprint)
+        bad = _bad_by_attempt(records)
         for record in _short(records, facts, session):
-            piece = Piece(int(record["mini_batch"]), int(record["first"]), int(record["count"]))
+            piece = _piece(record)
+            left_out = bad.get(int(record["attempt"]), [])
+            for one in left_out:
+                yield _piece(one), int(one["count"]), _error(folder, session, one)
+            given = piece.count - len(left_out)
             succeeded = int(record["succeeded"])
-            yield piece, piece.count - succeeded, short_return(succeeded, piece.count)
+            if succeeded < given:
+                yield piece, given - succeeded, short_return(succeeded, given)
 
 
-def _short_lines(plan: Plan, record: Any, workers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _short_lines(
+    plan: Plan, record: Any, bad: int, workers: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Which items a short return left out is unknown, unless it is all of them."""
-    count, succeeded = int(record["count"]), int(record["succeeded"])
-    common = _common(record, short_return(succeeded, count), workers, attempts=1)
-    if succeeded:
-        yield {"item": None, "count": count - succeeded, **common}
+    given, succeeded = int(record["count"]) - bad, int(record["succeeded"])
+    if succeeded >= given:
         return
-    for path in plan.paths(Piece(int(record["mini_batch"]), int(record["first"]), count)):
-        yield {"item": os.fsdecode(path), **common}
+    common = _common(record, short_return(succeeded, given), workers, attempts=1)
+    if succeeded or bad:
+        yield {"item": None, "count": given - succeeded, **common}
+        return
+    yield from _named(plan, _piece(record), common)
 
 
 def _failed_lines(
     folder: RunFolder, plan: Plan, session: int, record: Any, workers: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
+    error = _error(folder, session, record)
+    common = _common(record, error, workers, attempts=int(record["tries"]))
+    yield from _named(plan, _piece(record), common)
+
+
+def _named(plan: Plan, piece: Piece, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A line for each item: its file; of a table, also the number of its row there, from 0."""
+    for name, row in plan.item_names(piece):
+        yield {"item": name, **common} if row is None else {"item": name, "row": row, **common}
+
+
+def _piece(record: Any) -> Piece:
+    return Piece(int(record["mini_batch"]), int(record["first"]), int(record["count"]))
+
+
+def _error(folder: RunFolder, session: int, record: Any) -> ErrorReport:
     data = read_bytes(folder, session, int(record["offset"]), int(record["length"]))
     if zlib.crc32(data) == int(record["crc"]):
-        error = msgspec.msgpack.decode(data, type=ErrorReport)
-    else:
-        error = ErrorReport("Damaged", f"what is stored of its error in {folder.rows(session)} is damaged")
-    piece = Piece(int(record["mini_batch"]), int(record["first"]), int(record["count"]))
-    common = _common(record, error, workers, attempts=int(record["tries"]))
-    for path in plan.paths(piece):
-        yield {"item": os.fsdecode(path), **common}
+        return msgspec.msgpack.decode(data, type=ErrorReport)
+    return ErrorReport("Damaged", f"what is stored of its error in {folder.rows(session)} is damaged")
 
 
 def _common(
@@ -119,6 +152,7 @@ def log_for(error: ErrorReport, worker: dict[str, Any]) -> str:
 
 def describe(plan: Plan, piece: Piece) -> str:
     """A piece's first item in words."""
-    name = os.fsdecode(plan.paths(Piece(piece.mini_batch, piece.first, 1))[0])
+    name, row = plan.item_names(Piece(piece.mini_batch, piece.first, 1))[0]
+    name = name if row is None else f"{name}, row {row}"
     more = f" (first of {piece.count} in mini-batch {piece.mini_batch})" if piece.count > 1 else ""
     return f"{name}{more}"

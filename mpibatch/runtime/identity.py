@@ -29,7 +29,7 @@ _WORDS = {
     "script": f"the entry script, a Python file of its source folder, or {SETTINGS_FILE}",
     "arguments": "arguments, or a file or folder that they name",
     "side_inputs": "side_inputs or models, or a file of theirs",
-    "output": "output_action, append_row_file_name, append_row or order",
+    "output": "output_action, append_row_file_name, append_row, append_row_format, add_input_key or order",
     "settings": "environment_variables or python",
     "inputs": "the size or time of an input file",
 }
@@ -47,7 +47,16 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
                 for named in (job.side_inputs, job.models)
             ]
         ),
-        "output": _digest([job.output_action, job.append_row_file_name, job.append_row, job.order]),
+        "output": _digest(
+            [
+                job.output_action,
+                job.append_row_file_name,
+                job.append_row,
+                job.order,
+                job.append_row_format,
+                job.add_input_key,
+            ]
+        ),
         "settings": _digest([job.environment_variables, job.python]),
     }
     return parts | {"inputs": input_stats(plan)} if inputs else parts

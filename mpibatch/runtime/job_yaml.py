@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mpibatch.core.sets import is_verbatim, takes_text
+from mpibatch.core.sets import is_verbatim, takes_list, takes_text
 from mpibatch.core.settings import printable
 from mpibatch.errors import ConfigError
 
@@ -51,7 +51,7 @@ def _read_text(key: str, raw: str) -> Any:
         return raw
     if isinstance(node, yaml.ScalarNode) and node.style in ("'", '"'):
         return node.value
-    if isinstance(node, yaml.SequenceNode) and key.endswith(".files") and raw.lstrip().startswith("["):
+    if isinstance(node, yaml.SequenceNode) and takes_list(key) and raw.lstrip().startswith("["):
         return _read(raw, f"--set {key}", key)
     return raw
 

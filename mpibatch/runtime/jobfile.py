@@ -16,7 +16,7 @@ from typing import Any
 from mpibatch.core.arguments import HEADER_ARGUMENT
 from mpibatch.core.config import Job, apply_sets, parse_job
 from mpibatch.core.settings import Problems, did_you_mean, nearest, printable, shown
-from mpibatch.core.to_csv import DEFAULTS, read_to_csv
+from mpibatch.core.to_csv import CSV_DEFAULTS, DEFAULTS, read_to_csv
 from mpibatch.errors import ConfigError
 from mpibatch.runtime.job_yaml import read_job_text, read_set
 from mpibatch.runtime.script_check import check_script, script_file
@@ -52,12 +52,16 @@ def load_job(path: str | os.PathLike[str], *, sets: Sequence[str] = (), output: 
 
 
 def row_settings(job: Job) -> dict[str, Any]:
-    """Keyword arguments of `DataFrame.to_csv` in force; later ones win.
+    """Keyword arguments of `DataFrame.to_csv` in force; later ones win. None for formats that are not text.
 
-    Azure ML's defaults, the settings file beside the entry script, the job file's `append_row`, and the
-    argument `--append_row_dataframe_header`. Raises `ConfigError` where the second or last is broken.
+    The format's defaults (of text, Azure ML's), the settings file beside the entry script, the job file's
+    `append_row`, and the argument `--append_row_dataframe_header`. Raises `ConfigError` where the second or
+    last is broken.
     """
-    settings = DEFAULTS | _settings_file(job) | job.append_row
+    if job.append_row_format not in ("text", "csv"):
+        return {}
+    defaults = CSV_DEFAULTS if job.append_row_format == "csv" else DEFAULTS
+    settings = defaults | _settings_file(job) | job.append_row
     header = _header_argument(job)
     return settings if header is None else settings | {"header": header}
 

@@ -8,116 +8,77 @@ the size of a mini-batch: it decides whether a run can be continued.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, TypeAlias
 
-import msgspec
-
-from mpibatch.core.config import FilesInput, Job, ListInput
-from mpibatch.core.partition import Partition
+from mpibatch.core.config import ArchiveInput, FilesInput, Job, ListInput, TableInput
 from mpibatch.inputs.files import find_files
 from mpibatch.inputs.lists import listed_files
 from mpibatch.inputs.origin import Origin
+from mpibatch.inputs.survey import Ask
 from mpibatch.inputs.walk import Names, Remarks
+from mpibatch.runtime.file_plan import FilePlan
 from mpibatch.runtime.plan_file import PlanFile, PlanWriter
-from mpibatch.work import Paths, Piece
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from mpibatch.runtime.table_plan import TablePlan, is_table_plan
 
 PLAN_NAME = "plan"
 
-
-class PlannedInput(msgspec.Struct, frozen=True, kw_only=True):
-    """One input as the plan has it."""
-
-    kind: str
-    """`files` or `list`."""
-    text: str
-    """As the job file has it."""
-    items: int
-    mini_batches: int
+Plan: TypeAlias = FilePlan | TablePlan
 
 
-class Plan:
-    """A plan that stands on disk. Close it, or use it as a context."""
+def ask_here(questions: Sequence[Any]) -> list[Any]:
+    """Answers the questions of a survey one after the other."""
+    from mpibatch.runtime.surveying.questions import answer
 
-    def __init__(self, file: PlanFile) -> None:
-        self._file = file
-        header = file.header
-        self._partition = Partition([one["items"] for one in header["inputs"]], header["mini_batch_size"])
-        self.items: int = self._partition.items
-        self.mini_batches: int = self._partition.mini_batches
-        self.inputs: int = self._partition.inputs
-        self.mini_batch_size: int = self._partition.mini_batch_size
-        self.largest_mini_batch: int = self._partition.largest
-        """Its items."""
-        self.fingerprint: str = header["fingerprint"]
-        self.remarks: list[str] = header["remarks"]
-        """What was left out of the inputs, or taken otherwise than it may be meant: warnings."""
-        self.planned_inputs: list[PlannedInput] = [
-            PlannedInput(
-                kind=one["kind"],
-                text=one["text"],
-                items=one["items"],
-                mini_batches=self._partition.mini_batch_count(number),
-            )
-            for number, one in enumerate(header["inputs"])
-        ]
-        self.item_count = self._partition.item_count
-        self.item_counts = self._partition.item_counts
-        self.input_of = self._partition.input_of
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def source(self, piece: Piece) -> Paths:
-        """Where the items of the piece are. Raises IndexError for a piece that is not in the plan."""
-        return Paths(self._blob(piece))
-
-    def paths(self, piece: Piece) -> list[bytes]:
-        """The items of the piece, as the file system spells them."""
-        return self._blob(piece).split(b"\0")
-
-    def position(self, piece: Piece) -> int:
-        """Position of the piece's first item in its input."""
-        return self._partition.place(piece.mini_batch).first + piece.first
-
-    def all_paths(self) -> Iterator[list[bytes]]:
-        """All items in order, some thousands at a time."""
-        return self._file.blocks()
-
-    def _blob(self, piece: Piece) -> bytes:
-        place = self._partition.place(piece.mini_batch)
-        if piece.first < 0 or piece.count < 1 or piece.first + piece.count > place.count:
-            raise IndexError(f"{piece} is not in the plan: that mini-batch has {place.count} items")
-        return self._file.blob(place.input, place.first + piece.first, piece.count)
+    return [answer(question) for question in questions]
 
 
 def open_plan(folder: Path) -> Plan:
     """The plan that `make_plan` left in `folder`. Raises StorageError where it is missing or damaged."""
-    return Plan(PlanFile(folder / PLAN_NAME))
+    path = folder / PLAN_NAME
+    if is_table_plan(path):
+        return TablePlan(path)
+    return FilePlan(PlanFile(path))
 
 
-def make_plan(job: Job, folder: Path) -> Plan:
+def make_plan(job: Job, folder: Path, *, ask: Ask = ask_here, unpacked: Path | None = None) -> Plan:
     """Find all items of the job and write the plan into `folder`, which must exist; replaces an older plan.
 
-    One process at a time may plan in a folder. Raises InputError where an input matches nothing or cannot be
+    `ask` has the questions of a survey answered; `unpacked`: where copies of compressed tables go. One process at a
+    time may plan in a folder. Raises InputError where an input matches nothing or cannot be
     read, StorageError where the plan cannot be written; then no file is left behind.
     """
+    if isinstance(job.inputs[0], TableInput | ArchiveInput):
+        from mpibatch.runtime.table_planner import write_plan
+
+        write_plan(job, folder / PLAN_NAME, ask=ask, unpacked=unpacked or folder / "unpacked")
+    elif job.partition_keys:
+        _write_groups(job, folder)
+    else:
+        _write_plan(job, folder)
+    return open_plan(folder)
+
+
+def plan_to_compare(job: Job, stored: Path, folder: Path, *, ask: Ask) -> Plan:
+    """The plan of the job as it would be made now, to see whether a finished run still is of it: of tables, the
+    one in `stored` as long as the files are the same; else a new one in `folder`."""
+    if isinstance(job.inputs[0], TableInput | ArchiveInput):
+        from mpibatch.runtime.table_planner import find_all, state_of
+
+        plan = open_plan(stored)
+        if plan.header.get("state") == state_of(find_all(job)):
+            return plan
+        plan.close()
+    return make_plan(job, folder, ask=ask)
+
+
+def _write_plan(job: Job, folder: Path) -> None:
     inputs: list[dict[str, Any]] = []
     remarks: list[str] = []
     with PlanWriter(folder / PLAN_NAME, job.mini_batch_size) as writer:
         for number, one in enumerate(job.inputs):
+            assert isinstance(one, FilesInput | ListInput)
             key = f"inputs.{number}.{_kind(one)}"
             remark = Remarks()
             for folder_of, names in _items(
@@ -128,7 +89,23 @@ def make_plan(job: Job, folder: Path) -> Plan:
             inputs.append({"kind": _kind(one), "text": one.text, "items": writer.end_input()})
         header = {"mini_batch_size": job.mini_batch_size, "inputs": inputs, "remarks": remarks}
         writer.finish(header, [job.mini_batch_size, [one["items"] for one in inputs]])
-    return open_plan(folder)
+
+
+def _write_groups(job: Job, folder: Path) -> None:
+    """Mini-batches of files by partition keys."""
+    from mpibatch.runtime.key_planner import groups_of_files
+    from mpibatch.runtime.table_plan_writer import TablePlanWriter
+
+    remarks: list[str] = []
+    with TablePlanWriter(folder / PLAN_NAME) as writer:
+        for number, one in enumerate(job.inputs):
+            assert isinstance(one, FilesInput)
+            key = f"inputs.{number}.files"
+            remark = Remarks()
+            origin = Origin(f"{os.path.basename(job.job_file)}: {key}", one.text)
+            writer.add_groups(one.text, groups_of_files(one, origin, job, remark))
+            remarks += [f"{key}: {text}" for text in remark.texts()]
+        writer.finish({"remarks": remarks}, [job.partition_keys])
 
 
 def _kind(one: FilesInput | ListInput) -> str:

@@ -16,12 +16,13 @@ from _thread import get_ident  # That of `threading`, which costs start-up time.
 from collections.abc import Iterator
 from time import monotonic_ns, perf_counter
 from types import FrameType
-from typing import NoReturn, assert_never
+from typing import Any, NoReturn, assert_never
 
 import mpibatch
 from mpibatch.core.framing import FrameError, FrameReader, frame
 from mpibatch.core.grants import RunTimes
 from mpibatch.errors import ScriptError
+from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.messages import (
     Finish,
     FromProcessor,
@@ -33,11 +34,14 @@ from mpibatch.messages import (
     Ready,
     ToProcessor,
 )
-from mpibatch.outputs.text import BadReturn, NotEncodable, TextEncoder
+from mpibatch.outputs.encoders import make_encoder
+from mpibatch.outputs.encoding import BadReturn, NotEncodable
+from mpibatch.outputs.input_key import name_rows
 from mpibatch.runtime.clock import ATTEMPT, CLOCK_BYTES, LATEST, REVOKED_FIRST, REVOKED_LAST, STARTED
-from mpibatch.runtime.entry_script import Context, EntryScript, MiniBatch, load, log_error, report
+from mpibatch.runtime.entry_script import Context, EntryScript, load, log_error, report
 from mpibatch.runtime.leaving import leave
-from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Paths, Succeeded
+from mpibatch.runtime.reading import Readers, described, item_keys
+from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Succeeded
 
 _RECEIVE_BYTES = 64 << 10
 _SEND_AFTER_S = 0.001
@@ -45,9 +49,6 @@ _SEND_AFTER_BYTES = 1 << 16
 _OUTCOME_BYTES = 64
 """About what an outcome takes besides its fragment."""
 _IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-
-_FS_ENCODING = sys.getfilesystemencoding()
-_FS_ERRORS = sys.getfilesystemencodeerrors()
 
 
 def main(fd: int, clock_fd: int) -> int:
@@ -150,7 +151,10 @@ class Processor:
         self._datasets = [os.fsdecode(dataset) for dataset in spec.datasets]
         self._run = script.run
         self._takes_context = script.takes_context
-        self._encoder = TextEncoder(spec.output_action, spec.append_row)
+        self._readers = Readers(spec.inputs, os.getcwd())
+        self._encoder = make_encoder(
+            spec.output_action, spec.append_row_format, spec.append_row, spec.add_input_key
+        )
         self._link = link
         self._clock = clock
         self._times = RunTimes()
@@ -205,6 +209,7 @@ class Processor:
         clock = self._clock
         started = called = perf_counter()
         run_s = 0.0
+        read = False
         clock[STARTED] = monotonic_ns()
         clock[LATEST] = work.attempt
         clock[ATTEMPT] = work.attempt  # After its start, so that its worker never sees it with an older one.
@@ -214,42 +219,51 @@ class Processor:
             self._stop_clock()
             return None
         try:
-            mini_batch = _read_items(work)
+            batch = self._readers.read(work)
+            read = True
+            given = work.count - len(batch.bad)
+            if self._spec.add_input_key:
+                name_rows(batch.data)
             called = perf_counter()
-            if self._takes_context:
-                result = self._run(mini_batch, Context(work, self._datasets))
-            else:
-                result = self._run(mini_batch)
-            collected = self._encoder.collect(result)
+            collected = self._encoder.collect(self._call(work, batch) if given else [])
             run_s = perf_counter() - called
-            rows = self._encoder.encode(collected, work.count)
+            rows = self._encoder.encode(collected, given, lambda: item_keys(work, batch))
         except BaseException as error:
-            return self._failed(work, error, run_s or perf_counter() - called)
+            return self._failed(work, error, run_s or perf_counter() - called, read=read)
         self._stop_clock()
         return Succeeded(
             work.attempt,
-            min(rows.returned, work.count),
+            min(rows.returned, given),
             rows.rows,
             run_s,
             perf_counter() - started,
             rows.fragment,
             rows.header,
             rows.warnings,
+            batch.bad,
         )
 
-    def _failed(self, work: Assignment, error: BaseException, run_s: float) -> Failed:
+    def _call(self, work: Assignment, batch: Batch) -> Any:
+        if self._takes_context:
+            return self._run(batch.data, Context(work, self._datasets))
+        return self._run(batch.data)
+
+    def _failed(self, work: Assignment, error: BaseException, run_s: float, *, read: bool) -> Failed:
         cause: Cause = "raised"
+        where = "in run()" if read else "while its items were read"
         if isinstance(error, BadReturn):
             cause = "bad_return"
         elif isinstance(error, NotEncodable):
             cause = "not_encodable"
-        words, text = report(error, "in run()")  # Still timed: it calls code of the script (__str__).
+        elif isinstance(error, Unreadable) and not read:
+            cause = "unreadable"
+        words, text = report(error, where)  # Still timed: it calls code of the script (__str__).
         self._stop_clock()
         place = f"mini-batch {work.mini_batch}, attempt {work.attempt} (retry {work.retry})"
         log_error(
             self._spec.error_file,
             f"{self._spec.name}: {place}, items {work.first} to {work.first + work.count - 1} of it",
-            _read_items(work),  # Again, as the script may have changed its list.
+            described(work),  # Not what `run()` was given, as the script may have changed its list.
             text,
         )
         return Failed(work.attempt, cause, words, run_s)
@@ -258,18 +272,6 @@ class Processor:
         if self._link.forked:
             end_copy()
         self._clock[ATTEMPT] = 0
-
-
-def _read_items(work: Assignment) -> MiniBatch:
-    """The paths as `os.fsdecode` spells them."""
-    source = work.source
-    match source:
-        case Paths():
-            items = MiniBatch(source.blob.decode(_FS_ENCODING, _FS_ERRORS).split("\0"))
-        case _:
-            assert_never(source)
-    items.task_id = work.mini_batch
-    return items
 
 
 # Start and end

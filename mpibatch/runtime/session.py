@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -22,16 +23,19 @@ from mpibatch.core.dispatch import Dispatcher
 from mpibatch.core.ranks import WorkerPlace
 from mpibatch.errors import RunFolderError, StoppedError, StorageError
 from mpibatch.outputs.assemble import Assembly
+from mpibatch.outputs.sinks import make_sink
 from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, Snapshot
 from mpibatch.runtime import failed_items
-from mpibatch.runtime.begin import Begun, RunRecord, make_record, save_record
 from mpibatch.runtime.causes import Causes
 from mpibatch.runtime.coordinator import SILENCE_S, Coordinator
 from mpibatch.runtime.ending import make_result, storage_result
 from mpibatch.runtime.files import storing, write_whole
+from mpibatch.runtime.forms import FORMATS_WITH_FORMS, Forms, recorded_forms
+from mpibatch.runtime.jobfile import row_settings
 from mpibatch.runtime.journal import Journal, read_journal, write_about
 from mpibatch.runtime.rates import Rates
-from mpibatch.runtime.setups import log_files, worker_setups
+from mpibatch.runtime.record import Begun, RunRecord, make_record, save_record
+from mpibatch.runtime.setups import input_specs, log_files, worker_setups
 from mpibatch.runtime.stops import Stops
 from mpibatch.runtime.transport import Port
 from mpibatch.runtime.waiting import Backoff
@@ -93,13 +97,15 @@ class Session:
         self._facts = self._load_history()
         self._causes = self._make_causes()
         self._dispatcher = self._make_dispatcher(len(workers))
+        self._forms = self._load_forms()
         self._ended_before = self._dispatcher.tally.mini_batches_ended
-        self._writer = Writer(
-            self._claim(), self._facts, self._number, self._assembly(), clock, self._lease.check
-        )
+        assembly = self._assembly()
+        if assembly is not None and self._forms is not None and self._forms.merged is not None:
+            assembly.set_form(self._forms.merged)
+        self._writer = Writer(self._claim(), self._facts, self._number, assembly, clock, self._lease.check)
         self._coordinator = Coordinator(
             port=port, plan=self._plan, dispatcher=self._dispatcher, writer=self._writer, causes=self._causes,
-            workers=self._places, shutdown_timeout_s=job.shutdown_timeout, clock=clock,
+            forms=self._forms, workers=self._places, shutdown_timeout_s=job.shutdown_timeout, clock=clock,
         )  # fmt: skip
         self._rates = Rates()
         self._shown_at = self._filed_at = 0.0
@@ -120,6 +126,11 @@ class Session:
                 )
         return facts
 
+    def _load_forms(self) -> Forms | None:
+        if self._job.output_action != "append_row" or self._job.append_row_format not in FORMATS_WITH_FORMS:
+            return None
+        return Forms(list(recorded_forms(self._folder, self._plan.fingerprint)))
+
     def _claim(self) -> Journal:
         """Become the writer of this session's files; another start that came as far fails here."""
         self._lease.set_session(self._number)
@@ -135,16 +146,18 @@ class Session:
     def _assembly(self) -> Assembly | None:
         if self._job.output_action != "append_row":
             return None
+        partial = self._folder.partial_output(self._number)
         with storing(str(self._folder.private)):
             for session in self._folder.sessions():
                 if session < self._number:
                     self._folder.partial_output(session).unlink(missing_ok=True)
         return Assembly(
-            partial=self._folder.partial_output(self._number),
+            partial=partial,
             final=self._folder.root / self._job.append_row_file_name,
             facts=self._facts,
             segment=self._folder.rows,
             in_order=self._job.order == "input",
+            sink=make_sink(self._job.append_row_format, partial, row_settings(self._job)),
         )
 
     def _make_causes(self) -> Causes:
@@ -177,7 +190,9 @@ class Session:
 
     def run(self) -> Ended:
         """To the end: all committed, the output in its place if complete, results written."""
-        setups = worker_setups(self._job, self._folder, self._places, silence_s=SILENCE_S)
+        setups = worker_setups(
+            self._job, self._folder, self._places, inputs=input_specs(self._plan), silence_s=SILENCE_S
+        )
         self._writer.start()
         self._coordinator.begin(setups)
         self._loop()
@@ -189,7 +204,7 @@ class Session:
         finishing = False
         while not (coordinator.over and not self._writer.alive):
             found = coordinator.step()
-            if local is not None and not local.over:
+            if local is not None:  # Also one that is over: it may be told to begin again.
                 found |= local.step()
             now = self._clock()
             self._look_around(now)
@@ -215,7 +230,7 @@ class Session:
             self._asked = reason
             self._writer.commit_soon()
             self._coordinator.stop(reason, at_once=at_once)
-            if self._local is not None and not self._local.over:
+            if self._local is not None:
                 self._local.step()  # So that nothing new begins here after the next line is read.
             self._observer.say(f"stopping ({reason}): what is running may finish; ask again to give it up")
         elif at_once:
@@ -305,6 +320,7 @@ class Session:
                 failed_items.write_failed_items(self._folder, self._plan, self._facts, self._number)
             if result.verdict == "complete":
                 save_record(self._folder, self._completed_record())
+                shutil.rmtree(self._folder.unpacked, ignore_errors=True)
         except StorageError as error:
             result = storage_result(result, error)
         try:

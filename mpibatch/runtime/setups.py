@@ -9,9 +9,12 @@ from typing import Any
 
 import mpibatch
 from mpibatch.core.config import Job
+from mpibatch.core.mini_batch_size import as_argument
 from mpibatch.core.ranks import WorkerPlace
-from mpibatch.messages import ProcessorSpec, WorkerSetup
+from mpibatch.messages import InputSpec, ProcessorSpec, WorkerSetup
+from mpibatch.runtime.file_plan import FilePlan
 from mpibatch.runtime.jobfile import row_settings
+from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.run_folder import RunFolder
 
 HEARTBEAT_S = 5.0
@@ -40,18 +43,36 @@ def log_files(folder: RunFolder, place: WorkerPlace) -> dict[str, Any]:
     }
 
 
+def input_specs(plan: Plan) -> list[InputSpec]:
+    """What processors need to read the inputs by themselves; nothing for files."""
+    if isinstance(plan, FilePlan):
+        return []
+    return [InputSpec(kind=one.kind, options=dict(one.options), setup=one.setup) for one in plan.tables]
+
+
 def worker_setups(
-    job: Job, folder: RunFolder, places: Mapping[int, WorkerPlace], *, silence_s: float
+    job: Job,
+    folder: RunFolder,
+    places: Mapping[int, WorkerPlace],
+    *,
+    inputs: list[InputSpec],
+    silence_s: float,
 ) -> dict[int, WorkerSetup]:
     """By worker. `silence_s`: after so long without a word from rank 0 a worker ends."""
     append_row = row_settings(job) if job.output_action == "append_row" else {}
     return {
-        number: _worker_setup(job, folder, place, append_row, silence_s) for number, place in places.items()
+        number: _worker_setup(job, folder, place, append_row, inputs, silence_s)
+        for number, place in places.items()
     }
 
 
 def _worker_setup(
-    job: Job, folder: RunFolder, place: WorkerPlace, append_row: dict[str, Any], silence_s: float
+    job: Job,
+    folder: RunFolder,
+    place: WorkerPlace,
+    append_row: dict[str, Any],
+    inputs: list[InputSpec],
+    silence_s: float,
 ) -> WorkerSetup:
     logs = log_files(folder, place)
     output = str(folder.root.absolute())
@@ -70,6 +91,9 @@ def _worker_setup(
             argv=[os.fsencode(argument) for argument in (*_system_arguments(job), *job.arguments)],
             output_action=job.output_action,
             append_row=append_row,
+            append_row_format=job.append_row_format,
+            add_input_key=bool(job.add_input_key),
+            inputs=inputs,
             datasets=[os.fsencode(one.text) for one in job.inputs],
             error_file=os.fsencode(logs["errors"]),
             version=mpibatch.__version__,
@@ -92,7 +116,7 @@ def _worker_setup(
 def _system_arguments(job: Job) -> list[str]:
     """What the reference passes before the user's arguments (CONTRACT section 1)."""
     return [
-        "--mini_batch_size", str(job.mini_batch_size),
+        *_mini_batch_size(job),
         "--process_count_per_node", str(job.process_count_per_node or 1),
         "--node_count", str(job.node_count or 1),
         "--error_threshold", str(job.error_threshold),
@@ -103,3 +127,11 @@ def _system_arguments(job: Job) -> list[str]:
         "--logging_level", job.logging_level,
         "--output", job.output,
     ]  # fmt: skip
+
+
+def _mini_batch_size(job: Job) -> list[str]:
+    """Nothing where mini-batches are of partition keys, as they have no size then."""
+    if job.partition_keys:
+        return []
+    size = str(job.mini_batch_size) if job.table_size is None else as_argument(job.table_size)
+    return ["--mini_batch_size", size]

@@ -74,6 +74,17 @@ class Signals:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within `breaking_off`: meanwhile signals are only noted, as somebody polls `Stops`. What has come by then
+        breaks off afterwards."""
+        before, self._breaking_off = self._breaking_off, False
+        try:
+            yield
+        finally:
+            self._breaking_off = before
+        self._break_off([number.name for number in self.got])
+
     def no_return(self) -> None:
         """What is being done from now on must not be broken off: signals are noted."""
         self._breaking_off = False

@@ -75,16 +75,23 @@ class Worker:
         self._rank = rank
         self._host = host
         self._clock = clock
-        self._phase: Phase = "waiting"
         self._setup: WorkerSetup | None = None
-        self._log = WorkerLog(None, "INFO")
         self._child: Child | None = None
+        self._guardian: Guardian | None = None
+        self._heard = self._spoke = self._stepped = clock()
+        self.dismissed: Dismissed | None = None
+        """The coordinator's last word: the rank is to end."""
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        """As before the first setup: a session may be followed by another one."""
+        self._phase: Phase = "waiting"
+        self._log = WorkerLog(None, "INFO")
         self._child_number = 0
         self._child_folder = ""
         self._child_started = 0.0
         self._deadline = math.inf
         self._scratch = ""
-        self._guardian: Guardian | None = None
         self._holdings = Holdings()
         self._held: dict[int, Outcome] = {}
         self._over_time = OverTime(math.inf)
@@ -92,9 +99,6 @@ class Worker:
         self._eof_at = math.inf
         self._init_failures = 0
         self._fruitless_deaths = 0
-        self._heard = self._spoke = self._stepped = clock()
-        self.dismissed: Dismissed | None = None
-        """The coordinator's last word: the rank is to end."""
 
     @property
     def over(self) -> bool:
@@ -175,6 +179,8 @@ class Worker:
                 assert_never(message)
 
     def _begin(self, setup: WorkerSetup) -> None:
+        if self.over:
+            self._start_anew()
         self._setup = setup
         self._log = WorkerLog(os.fsdecode(setup.log_file), setup.logging_level)
         self._over_time = OverTime(setup.run_invocation_timeout_s)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mpibatch.core import history
+from mpibatch.core.forms import Unmergeable
 from mpibatch.core.history import CAUSES, Facts
-from mpibatch.errors import MpibatchError, StorageError
+from mpibatch.errors import MpibatchError, ScriptError, StorageError
 from mpibatch.outputs.assemble import Assembly, DamagedFragments
 from mpibatch.runtime.files import storage_error
 from mpibatch.runtime.journal import Journal
@@ -31,6 +32,8 @@ HAND_OVER_S = 0.02
 HAND_OVER_BYTES = 1 << 20
 MOST_BACKLOG_BYTES = 256 << 20
 """Rows that may wait for the disk; above, the coordinator takes in nothing more."""
+
+_UNREADABLE = CAUSES.index("unreadable")
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -97,13 +100,31 @@ class Writer:
         self._thread.start()
 
     def success(self, piece: Piece, worker: int, outcome: Succeeded) -> None:
-        """Keep the fragment of an accepted attempt and record it."""
+        """Keep the fragment of an accepted attempt and record it, after the items that it left out."""
+        for bad in outcome.bad:
+            offset, length, crc = self._keep(msgspec.msgpack.encode(bad.error))
+            self._records += history.record(
+                kind=history.BAD, mini_batch=piece.mini_batch, first=piece.first + bad.position, count=1,
+                attempt=outcome.attempt, worker=worker, cause=_UNREADABLE, offset=offset, length=length, crc=crc,
+            )  # fmt: skip
         offset, length, crc = self._keep(outcome.fragment)
         self._records += history.record(
             kind=history.SUCCEEDED, mini_batch=piece.mini_batch, first=piece.first, count=piece.count,
             attempt=outcome.attempt, worker=worker, offset=offset, length=length, crc=crc,
             succeeded=outcome.succeeded, rows=outcome.rows, header=outcome.header,
         )  # fmt: skip
+
+    def form(self, own: bytes, merged: bytes) -> None:
+        """Record a form of rows that the next success is the first to have; the output gets the `merged` one."""
+        offset, length, crc = self._keep(own)
+        self._records += history.record(
+            kind=history.FORM, mini_batch=0, first=0, count=0, attempt=0, worker=0,
+            offset=offset, length=length, crc=crc,
+        )  # fmt: skip
+        if self._assembly is not None:
+            assembly = self._assembly
+            # Before the records that need it are handed over, so that it is there when they are finalised.
+            self._queue.put(lambda: assembly.set_form(merged))
 
     def failure(self, piece: Piece, worker: int, outcome: Failed, *, tries: int, final: bool) -> None:
         """Record a failed attempt, with its error."""
@@ -182,6 +203,9 @@ class Writer:
                 self._fence()
         except OSError as error:
             self.error = storage_error(error, str(error.filename or "the run folder"))
+        except Unmergeable as error:
+            # Values that do not fit the type that all rows have together are seen only when they are written.
+            self.error = ScriptError(f"the rows cannot stand in one output: {error}")
         except Exception as error:  # Whoever waits for this thread raises it there.
             self.error = error
         if self._assembly is not None and not self._completed:

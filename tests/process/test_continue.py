@@ -257,7 +257,8 @@ def unfinished(folder: Path, **keys: Any) -> Path:
 REFUSED = [
     ("mini_batch_size", 2, "other settings (inputs or mini_batch_size)"),
     ("inputs", [{"files": "data/item00*"}], "other settings (inputs or mini_batch_size)"),
-    ("append_row", {"sep": ","}, "append_row settings"),
+    ("append_row", {"sep": ","}, " append_row "),
+    ("append_row_format", "jsonl", "append_row_format"),
     ("output_action", "summary_only", "output_action"),
 ]
 

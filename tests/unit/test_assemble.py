@@ -16,6 +16,7 @@ from mpibatch.core import history
 from mpibatch.core.history import Facts
 from mpibatch.outputs import assemble
 from mpibatch.outputs.assemble import Assembly, DamagedFragments
+from mpibatch.outputs.sinks import Sink
 
 
 class Run:
@@ -45,10 +46,45 @@ class Run:
         records, _ = history.unseal(history.seal(record, session, 0), session)
         assert history.add_records(self.facts, records, session) == 0
 
-    def assembly(self, *, in_order: bool = True) -> Assembly:
+    def assembly(self, *, in_order: bool = True, sink: Sink | None = None) -> Assembly:
         return Assembly(
-            partial=self.partial, final=self.final, facts=self.facts, segment=self.segment, in_order=in_order
+            partial=self.partial,
+            final=self.final,
+            facts=self.facts,
+            segment=self.segment,
+            in_order=in_order,
+            sink=sink,
         )
+
+
+class Telling:
+    """A sink that writes down what it is asked to do; its file holds the form and the rows."""
+
+    def __init__(self, partial: Path) -> None:
+        self.partial = partial
+        self.starts: list[bytes | None] = []
+        self.rows: list[bytes] = []
+        self.state = "new"
+
+    def start(self, form: bytes | None) -> None:
+        assert self.state in ("new", "open")
+        self.state = "open"
+        self.starts.append(form)
+        self.rows = []
+
+    def append(self, fragments: list[tuple[memoryview, int]]) -> None:
+        assert self.state == "open"
+        for fragment, header in fragments:
+            assert header == 0 or bytes(fragment[:header]) <= (self.starts[-1] or b"")
+            self.rows.append(bytes(fragment[header:]))
+
+    def finish(self) -> None:
+        assert self.state == "open"
+        self.state = "finished"
+        self.partial.write_bytes(b"".join([self.starts[-1] or b"", *self.rows]))
+
+    def close(self) -> None:
+        self.state = "closed"
 
 
 def test_fragments_come_in_the_order_of_the_plan_and_the_file_appears_whole(tmp_path: Path) -> None:
@@ -117,6 +153,15 @@ def test_without_one_row_the_file_is_empty(tmp_path: Path) -> None:
     assembly = run.assembly()
     run.add(0, b"")
     assembly.skip(np.array([1]))
+    assembly.complete()
+    assert run.final.read_bytes() == b""
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_nor_is_there_a_row_where_all_has_failed(in_order: bool, tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    assembly = run.assembly(in_order=in_order)
+    assembly.skip(np.array([0, 1]))
     assembly.complete()
     assert run.final.read_bytes() == b""
 
@@ -196,6 +241,69 @@ def test_a_segment_that_is_gone_costs_what_was_in_it(tmp_path: Path) -> None:
         assembly.complete()
     assert caught.value.mini_batches == [0]  # Of an empty fragment nothing is lost.
     assembly.close()
+
+
+def test_a_new_form_begins_the_output_anew(tmp_path: Path) -> None:
+    run = Run(tmp_path, 3)
+    sink = Telling(run.partial)
+    assembly = run.assembly(sink=sink)
+    assembly.advance()
+    assembly.set_form(b"a")
+    assembly.set_form(b"b")
+    assert sink.starts == []  # Nothing is written yet, so nothing is to be written again.
+    run.add(0, b"azero ", header=1)
+    assembly.advance()
+    assembly.set_form(b"b")
+    run.add(1, b"bone ", header=1)
+    assembly.advance()
+    assert sink.starts == [b"b"] and sink.rows == [b"zero ", b"one "]
+    run.add(2, b"ctwo ", header=1)
+    assembly.set_form(b"c")
+    assert sink.starts == [b"b"]
+    assembly.advance()
+    assert sink.starts == [b"b", b"c"] and sink.rows == [b"zero ", b"one ", b"two "]
+    assembly.complete()
+    assert run.final.read_bytes() == b"czero one two " and sink.state == "closed"
+
+
+def test_forms_that_change_often_put_writing_off_to_the_end(tmp_path: Path) -> None:
+    run = Run(tmp_path, 20)
+    sink = Telling(run.partial)
+    assembly = run.assembly(sink=sink)
+    for number in range(20):
+        form = b"%c" % (ord("a") + number)
+        run.add(number, form + b"%d " % number, header=1)
+        assembly.set_form(form)
+        assembly.advance()
+    assert sink.starts == [b"a", b"b", b"c", b"d", b"e"]
+    assembly.complete()
+    assert sink.starts[5:] == [b"t"]
+    assert run.final.read_bytes() == b"t" + b"".join(b"%d " % number for number in range(20))
+
+
+def test_damage_that_is_met_twice_is_told_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    run.add(0, b"azero ", header=1)
+    run.segment(1).write_bytes(b"azerO ")
+    assembly = run.assembly(sink=Telling(run.partial))
+    assembly.set_form(b"a")
+    assembly.advance()
+    run.add(1, b"bone ", header=1)
+    assembly.set_form(b"b")
+    with pytest.raises(DamagedFragments) as caught:
+        assembly.complete()
+    assert caught.value.mini_batches == [0]
+    assembly.close()
+
+
+def test_a_form_without_a_row(tmp_path: Path) -> None:
+    run = Run(tmp_path, 1)
+    sink = Telling(run.partial)
+    assembly = run.assembly(sink=sink)
+    run.add(0, b"a", header=1)
+    assembly.set_form(b"a")
+    assembly.complete()
+    assert run.final.read_bytes() == b"a"
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpibatch.runtime.causes import MOST_GROUPS, Causes, short_return
-from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, ErrorReport, Piece, Succeeded
+from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, BadItem, ErrorReport, Piece, Succeeded
 
 
 class Told:
@@ -67,6 +67,16 @@ def test_short_returns_are_a_cause() -> None:
         "some of mini-batch 2",
         7,
     )
+
+
+def test_what_could_not_be_read_is_a_cause_of_its_own_beside_a_short_return() -> None:
+    told = Told()
+    bad = [BadItem(1, ErrorReport("BadRecord", f"line {line}: 3 fields")) for line in (7, 9)]
+    told.causes.success(Piece(4, 0, 5), Succeeded(1, 3, 3, 0.0, 0.0, b"", bad=bad), 7)
+    assert told.counts() == [("BadRecord: line 7: 3 fields", 2)]
+    told.causes.success(Piece(5, 0, 5), Succeeded(1, 2, 2, 0.0, 0.0, b"", bad=bad), 7)
+    assert told.counts()[0][1] == 4
+    assert told.counts()[1] == ("ShortReturn: run() returned 2 elements for 3 items", 1)
 
 
 def test_of_an_earlier_session_no_log_is_known() -> None:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpibatch.core.config import FilesInput, Job, ListInput, job_warnings, parse_job
+from mpibatch.core.config import FilesInput, Job, ListInput, TableInput, job_warnings, parse_job
+from mpibatch.core.job_inputs import KINDS
 from mpibatch.core.job_keys import LEGAL_KEYS
 from mpibatch.core.places import contains, joined
 from mpibatch.core.settings import shown
+from mpibatch.core.tables import ByRows, BySize, CsvOptions
 from mpibatch.errors import EXIT_USAGE, ConfigError
 
 FILE = "/home/ann/jobs/digits.yaml"
@@ -83,14 +85,51 @@ ALL_KEYS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def test_every_key_arrives_in_its_field() -> None:
-    job = job_of({key: given for key, (given, _) in ALL_KEYS.items()})
-    assert {key: getattr(job, key) for key in ALL_KEYS} == {key: want for key, (_, want) in ALL_KEYS.items()}
+TABLE_KEYS: dict[str, tuple[Any, Any]] = {
+    "inputs": (
+        [{"csv": "t/*.csv", "sep": ";"}],
+        [
+            TableInput(
+                kind="csv", files=["/home/ann/jobs/t/*.csv"], text="t/*.csv", options=CsvOptions(sep=";")
+            )
+        ],
+    ),
+    "partition_keys": (["a", "b"], ["a", "b"]),
+    "shuffle": (True, True),
+    "append_row_format": ("csv", "csv"),
+    "add_input_key": (True, True),
+}
+"""Keys that cannot stand beside those of `ALL_KEYS`."""
 
 
-def test_every_key_and_field_is_in_the_table_above() -> None:
-    assert set(ALL_KEYS) == set(LEGAL_KEYS) - {"allowed_failed_count"}
-    assert set(ALL_KEYS) == {*Job.__struct_fields__} - {"job_file", "job_dir", "entry_is_module"}
+@pytest.mark.parametrize("table", [ALL_KEYS, TABLE_KEYS])
+def test_every_key_arrives_in_its_field(table: dict[str, tuple[Any, Any]]) -> None:
+    job = job_of({key: given for key, (given, _) in table.items()})
+    assert {key: getattr(job, key) for key in table} == {key: want for key, (_, want) in table.items()}
+
+
+def test_every_key_and_field_is_in_the_tables_above() -> None:
+    keys = {*ALL_KEYS, *TABLE_KEYS}
+    assert keys == set(LEGAL_KEYS) - {"allowed_failed_count"}
+    assert keys == {*Job.__struct_fields__} - {"job_file", "job_dir", "entry_is_module", "table_size"}
+
+
+@pytest.mark.parametrize(
+    ("change", "files", "table"),
+    [
+        ({}, 10, None),
+        ({"mini_batch_size": 3}, 3, None),
+        ({"inputs": [{"files": "a.tar", "members": "*"}], "mini_batch_size": 3}, 3, None),
+        ({"inputs": [{"csv": "t"}]}, 10, BySize(bytes=2**20)),
+        ({"inputs": [{"hdf5": "t"}], "mini_batch_size": "500 rows"}, 10, ByRows(rows=500)),
+        ({"inputs": [{"jsonl": "t"}], "partition_keys": "a"}, 10, BySize(bytes=2**20)),
+    ],
+)
+def test_mini_batch_size_is_of_files_or_of_tables(
+    change: dict[Any, Any], files: int, table: BySize | ByRows | None
+) -> None:
+    job = job_of(change)
+    assert (job.mini_batch_size, job.table_size) == (files, table)
 
 
 def test_a_job_survives_encoding() -> None:
@@ -145,8 +184,14 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     ({"max_retries": 2}, ["retries + 1: run_max_try: 3"]),
     ({"retry_settings": {"max_retries": 2}}, ["run_max_try", "run_invocation_timeout"]),
     ({"task": V2_TASK}, ["task.code is source_directory", "task.program_arguments is arguments"]),
-    ({"partition_keys": ["a"]}, ["partition_keys", "does not support it yet"]),
+    ({"gpus": 1}, ["does not support it yet"]),
     ({"files": "images"}, ["belongs into inputs"]),
+    ({"csv": "t"}, ["belongs into inputs", "inputs: [{csv:"]),
+    ({"members": "*.png"}, ["belongs into an input"]),
+    ({"dtype": "str"}, ["belongs into an input", "{csv: tables/*.csv, dtype:"]),
+    ({"header": True}, ["of rows it belongs into append_row", "of tables into an input"]),
+    ({"batch_size": 5}, ["here it is mini_batch_size"]),
+    ({"output_format": "csv"}, ["here it is append_row_format"]),
     # Names and scripts.
     ({"name": "Digits"}, ['name is "Digits"', "3 to 32 of a-z", "like digits"]),
     ({"name": "ab"}, ["3 to 32"]),
@@ -170,6 +215,11 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     ({"mini_batch_size": 2.0}, ["mini_batch_size is 2.0", "whole number"]),
     ({"mini_batch_size": None}, ["mini_batch_size is empty", "whole number"]),
     ({"mini_batch_size": 10**5000}, ["a whole number of 16610 bits"]),
+    (
+        {"mini_batch_size": 5.5, "inputs": [{"csv": "t"}]},
+        ["mini_batch_size is 5.5", "for tables it is bytes"],
+    ),
+    ({"mini_batch_size": None, "inputs": [{"csv": "t"}]}, ["mini_batch_size is empty", "for tables"]),
     ({"error_threshold": -2}, ["error_threshold is -2", "from -1 to 2147483647", "-1 ignores all"]),
     ({"error_threshold": 2**31}, ["2147483648", "from -1 to 2147483647"]),
     ({"error_threshold": "10%"}, ["write 10 without quotes and without a unit"]),
@@ -199,7 +249,6 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     # The output file and folder.
     ({"append_row_file_name": "a/b.txt"}, ["a/b.txt", "without a path"]),
     ({"append_row_file_name": ".."}, ["must be another name"]),
-    ({"append_row_file_name": "rows.parquet"}, ["this version writes text"]),
     ({"append_row_file_name": "x" * 201}, ["200 bytes"]),
     *(
         ({"append_row_file_name": name}, [name, "must be another name"])
@@ -237,10 +286,6 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     ({"inputs": [{"list": ["a", "b"]}]}, ["inputs.0.list", "for a list here use files"]),
     ({"inputs": [{"list": "a", "check": "no"}]}, ["inputs.0.check", "true or false"]),
     ({"inputs": [7]}, ["inputs.0 is 7", "must be a mapping"]),
-    *(
-        ({"inputs": [{kind: "x"}]}, [f"inputs.0.{kind}", "tables are not supported by this version yet"])
-        for kind in ("csv", "jsonl", "parquet", "hdf5")
-    ),
     # Arguments and environment.
     ({"arguments": "--model x"}, ["arguments", "must be a list, each word an element of its own"]),
     ({"arguments": [None]}, ["arguments.0 is empty"]),
@@ -388,6 +433,20 @@ def test_a_run_folder_inside_an_input_gets_a_warning() -> None:
     assert job_warnings(job_of({"output": "images2"})) == []
 
 
+def test_a_run_folder_inside_tables_gets_a_warning_too() -> None:
+    assert "inside the input" in job_warnings(job_of({"output": "t/run", "inputs": [{"csv": "t"}]}))[0]
+
+
+def test_a_table_size_of_few_bytes_gets_a_warning() -> None:
+    tables = {"inputs": [{"csv": "t"}]}
+    (warning,) = job_warnings(job_of(tables | {"mini_batch_size": 10}))
+    assert "mini_batch_size: 10 is 10 bytes" in warning
+    assert 'mini_batch_size: "10 rows"' in warning
+    assert job_warnings(job_of(tables | {"mini_batch_size": "10 rows"})) == []
+    assert job_warnings(job_of(tables)) == []
+    assert job_warnings(job_of({"mini_batch_size": 10})) == []
+
+
 def test_paths_are_joined_as_text() -> None:
     assert joined("/a/b", "./c//d/") == "/a/b/c/d"
     assert joined("/a/b", "/c/../d") == "/c/../d"
@@ -417,7 +476,7 @@ SCALARS = (
     | st.sampled_from(["${job_dir}", "$${", "${", "append_row", "input", "x.y", "5 MB", "~", "/", "logs"])
 )
 INNER_KEYS = st.sampled_from(
-    ["files", "list", "check", "csv", "sep", "header", "index_label", "mode", "x"]
+    [*KINDS, "check", "members", "as", "sep", "header", "dtype", "names", "columns", "group", "mode", "x"]
 ) | st.text(max_size=3)
 VALUES = st.recursive(
     SCALARS,
@@ -439,6 +498,8 @@ def test_any_mapping_becomes_a_job_or_a_config_error(mapping: dict[Any, Any], sm
         return
     # What is accepted travels as a message, and its paths can be given to the system.
     msgspec.msgpack.encode(job.append_row)
+    msgspec.msgpack.encode([one.options for one in job.inputs if isinstance(one, TableInput)])
+    msgspec.msgpack.encode(job.partition_keys)
     assert job.output.startswith("/")
     for path in (job.output, job.entry_script, *job.models.values(), *job.arguments):
         assert b"\0" not in path.encode("utf-8", "surrogateescape")

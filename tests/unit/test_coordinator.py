@@ -12,6 +12,7 @@ import pytest
 
 from mpibatch.core.accounting import Tally, Thresholds
 from mpibatch.core.dispatch import Dispatcher
+from mpibatch.core.forms import Column, Form, encode_form
 from mpibatch.core.framing import decoder, encode
 from mpibatch.core.ranks import WorkerPlace
 from mpibatch.messages import (
@@ -41,6 +42,7 @@ from mpibatch.runtime.coordinator import (
     SILENCE_S,
     Coordinator,
 )
+from mpibatch.runtime.forms import Forms
 from mpibatch.runtime.writer import MOST_BACKLOG_BYTES
 from mpibatch.work import Assignment, ErrorReport, Failed, Outcome, Paths, Piece, Succeeded
 
@@ -80,6 +82,9 @@ class FakePlan:
     def source(self, piece: Piece) -> Paths:
         return Paths(b"%d" % piece.mini_batch)
 
+    def keys(self, mini_batch: int) -> None:
+        return None
+
 
 class FakeWriter:
     def __init__(self) -> None:
@@ -88,7 +93,11 @@ class FakeWriter:
         self.successes: list[tuple[int, int, bytes]] = []
         self.failures: list[tuple[int, int, int, bool]] = []
         self.losses: list[int] = []
+        self.forms: list[tuple[int, bytes]] = []
         self.pumped = 0
+
+    def form(self, own: bytes, merged: bytes) -> None:
+        self.forms.append((len(self.successes), own))
 
     def success(self, piece: Piece, worker: int, outcome: Succeeded) -> None:
         self.successes.append((piece.mini_batch, worker, outcome.fragment))
@@ -118,7 +127,10 @@ class FakeCauses:
 class Stage:
     """A coordinator of `workers` workers, number n on rank n + 1, with everything around it."""
 
-    def __init__(self, workers: int, mini_batches: int, run_max_try: int = 2) -> None:
+    def __init__(
+        self, workers: int, mini_batches: int, run_max_try: int = 2, forms: Forms | None = None
+    ) -> None:
+        self.forms = forms
         self.port, self.writer, self.causes = FakePort(), FakeWriter(), FakeCauses()
         self.now = 0.0
         self.dispatcher = Dispatcher(
@@ -135,6 +147,7 @@ class Stage:
             dispatcher=self.dispatcher,
             writer=cast(Any, self.writer),
             causes=cast(Any, self.causes),
+            forms=self.forms,
             workers={n: WorkerPlace(n, n + 1, 0, n, f"node{n}") for n in range(workers)},
             shutdown_timeout_s=SHUTDOWN_S,
             clock=lambda: self.now,
@@ -532,3 +545,40 @@ def test_who_does_not_say_goodbye_is_not_waited_for_for_ever(pair: Stage) -> Non
 def test_the_logs_tell_the_place(pair: Stage, caplog: pytest.LogCaptureFixture) -> None:
     pair.says(1, GaveUp(ERROR, False, [3, 4]))
     assert re.search(r"worker 1 \(rank 2 on node1\) gave up: ValueError: no good", caplog.text)
+
+
+# Forms of rows
+
+
+def formed(attempt: int, type_: str, columns: str = "a") -> Succeeded:
+    form = encode_form(Form("parquet", (Column(columns, type_),)))
+    return Succeeded(attempt, 2, 2, 1.0, 1.0, form + b"rows", header=len(form))
+
+
+def test_rows_that_do_not_go_together_fail_their_attempt_with_both_forms() -> None:
+    stage = Stage(1, 3, forms=Forms([]))
+    stage.ready(0)
+    stage.says(0, Outcomes([formed(1, "int64"), formed(2, "string")]))
+    assert stage.writer.successes[0][0] == 0 and stage.writer.failures == [(1, 0, 1, False)]
+    retried = [one.attempt for one in stage.granted(0) if one.mini_batch == 1]
+    stage.says(0, Outcomes([formed(retried[0], "int64", "b")]))
+    ((mini_batch, _, error),) = stage.causes.failures
+    assert mini_batch == 1 and error.type == "NotEncodable"
+    assert "a" in error.message and "b" in error.message
+
+
+def test_each_form_is_recorded_once_and_before_its_rows() -> None:
+    stage = Stage(1, 4, forms=Forms([]))
+    stage.ready(0)
+    for mini_batch, type_ in enumerate(["int64", "int64", "double", "int64"]):
+        stage.says(0, Outcomes([formed(mini_batch + 1, type_)]))
+    assert [successes for successes, _ in stage.writer.forms] == [0, 2]
+    assert len(stage.writer.successes) == 4
+
+
+def test_a_form_of_an_answer_that_comes_too_late_does_not_count() -> None:
+    stage = Stage(1, 2, forms=Forms([]))
+    stage.ready(0)
+    stage.says(0, Outcomes([formed(99, "string")]))
+    stage.says(0, Outcomes([formed(1, "int64")]))
+    assert len(stage.writer.successes) == len(stage.writer.forms) == 1

@@ -49,7 +49,9 @@ class Run:
         journal = Journal(self.folder, number, self.plan.fingerprint)
         offset = 0
         for place, fields in enumerate(records):
-            data = msgspec.msgpack.encode(ERROR) if fields["kind"] == history.FAILED else b"row\n"
+            data = (
+                msgspec.msgpack.encode(ERROR) if fields["kind"] in (history.FAILED, history.BAD) else b"row\n"
+            )
             data = fields.pop("data", data)
             journal.append_rows(data)
             record = history.record(
@@ -134,6 +136,27 @@ def test_a_short_return_that_was_made_again_does_not_count(run: Run) -> None:
     run.session(1, good(0, succeeded=1), {"kind": history.VOID, "mini_batch": 0, "count": 0})
     run.session(2, good(0))
     assert run.written(2) == []
+
+
+def test_items_that_could_not_be_read_are_named_and_the_others_are_no_short_return(run: Run) -> None:
+    unread = {"kind": history.BAD, "mini_batch": 1, "first": 1, "count": 1}
+    run.session(1, {**unread, "attempt": 9}, {**good(1, succeeded=1), "attempt": 9}, good(0))
+    (line,) = run.written(1)
+    assert (line["item"], line["mini_batch"], line["attempts"]) == (str(run.data / "item003"), 1, 1)
+    assert line["error"] == {"type": "ValueError", "message": "bad"}
+    ((piece, items, error),) = shorts(run.folder, run.plan, run.facts)
+    assert (piece, items, error.type) == (Piece(1, 1, 1), 1, "ValueError")
+    run.session(2, good(3))
+    assert [line["item"] for line in run.written(2)] == [str(run.data / "item003")]
+
+
+def test_a_short_return_beside_items_that_could_not_be_read(run: Run) -> None:
+    unread = {"kind": history.BAD, "mini_batch": 1, "first": 0, "count": 1, "attempt": 9}
+    run.session(1, unread, {**good(1, succeeded=0), "attempt": 9})
+    named, unnamed = run.written(1)
+    assert named["item"] == str(run.data / "item002")
+    assert (unnamed["item"], unnamed["count"]) == (None, 1)
+    assert unnamed["error"]["message"] == "run() returned 0 elements for 1 items"
 
 
 def test_an_error_whose_report_is_damaged_is_still_told_of(run: Run) -> None:

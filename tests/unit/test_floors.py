@@ -35,6 +35,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 CORE_MAY_IMPORT = {
     "__future__",
     "bisect",
+    "codecs",
     "collections",
     "difflib",
     "functools",

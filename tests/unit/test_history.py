@@ -12,9 +12,11 @@ import support
 
 from mpibatch.core import history
 from mpibatch.core.history import (
+    BAD,
     CAUSES,
     FAILED,
     FINAL,
+    FORM,
     RECORD_SIZE,
     SPLIT,
     SUCCEEDED,
@@ -350,3 +352,28 @@ def test_a_million_mini_batches_take_less_than_32_bytes_each() -> None:
         tracemalloc.stop()
     assert facts.succeeded == count * ITEMS
     assert remaining(facts.done) == []
+
+
+def test_bad_items_and_forms_are_no_turns() -> None:
+    """They stand beside the success that they belong to, and change nothing of what is finished."""
+    facts = facts_of_nothing()
+    bad = record(kind=BAD, mini_batch=3, first=ITEMS - 1, count=1, attempt=1, worker=0, length=9)
+    form = record(kind=FORM, mini_batch=0, first=0, count=0, attempt=0, worker=0, length=9)
+    assert add_records(facts, read(form, bad), 1) == 0
+    assert not facts.done.any() and facts.attempts == 0
+    assert add_records(facts, read(form, bad, success(3, succeeded=9)), 1) == 0
+    assert facts.done.tolist() == [number == 3 for number in range(PLAN)]
+    assert (facts.succeeded, facts.short, facts.attempts) == (9, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mini_batch": PLAN, "first": 0, "count": 1},
+        {"mini_batch": PLAN - 1, "first": LAST, "count": 1},
+        {"mini_batch": 0, "first": 1, "count": ITEMS},
+        {"mini_batch": 0, "first": (1 << 32) - 1, "count": 2},
+    ],
+)
+def test_bad_items_outside_of_the_plan_are_damage(fields: dict[str, int]) -> None:
+    assert add_records(facts_of_nothing(), read(record(kind=BAD, attempt=1, worker=0, **fields)), 1) == 1

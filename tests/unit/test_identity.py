@@ -176,7 +176,7 @@ def test_changes_in_words() -> None:
     assert describe_changes(old, old) == []
     assert describe_changes(old, old | {"script": "11", "output": "11"}) == [
         f"the entry script, a Python file of its source folder, or {SETTINGS_FILE}",
-        "output_action, append_row_file_name, append_row or order",
+        "output_action, append_row_file_name, append_row, append_row_format, add_input_key or order",
     ]
     assert describe_changes(old, {"script": "00"}) == []
     (text,) = describe_changes({}, {"inputs": "11"})

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpibatch.core.config import FilesInput, Job, ListInput
+from mpibatch.core.config import ArchiveInput, FilesInput, Job, ListInput, TableInput
+from mpibatch.core.tables import ByRows, BySize, CsvOptions, Hdf5Options, JsonlOptions
 from mpibatch.errors import EXIT_USAGE, ConfigError, ScriptError
 from mpibatch.runtime.job_yaml import read_job_text, read_set
 from mpibatch.runtime.jobfile import SETTINGS_FILE, check_side_inputs, load_job, row_settings
@@ -80,6 +81,65 @@ def test_folders_whose_names_are_not_utf8_work(folder: Path) -> None:
     job = load(Path(os.fsdecode(odd)))
     assert os.fsencode(job.entry_script) == odd + b"/score.py"
     assert job.inputs == [FilesInput(files=[os.fsdecode(odd) + "/images"], text="images/")]
+
+
+TABLES = """entry_script: score.py
+inputs:
+  - csv: [a.csv, b/*.csv]
+    sep: "\\t"
+    quotechar: null
+    dtype: {id: Int64, name: str}
+    parse_dates: [day]
+    na_values: ["-", "2024-01-01"]
+    encoding: latin-1
+  - hdf5: c.h5
+    as: arrays
+mini_batch_size: 500 rows
+append_row_format: parquet
+"""
+
+
+def test_a_job_of_tables_loads(folder: Path) -> None:
+    job = load(folder, TABLES)
+    csv, hdf5 = job.inputs
+    assert csv == TableInput(
+        kind="csv",
+        files=[f"{folder}/a.csv", f"{folder}/b/*.csv"],
+        text="a.csv, b/*.csv",
+        options=CsvOptions(
+            sep="\t",
+            quotechar=None,
+            dtype={"id": "Int64", "name": "str"},
+            parse_dates=["day"],
+            na_values=["-", "2024-01-01"],
+            encoding="latin-1",
+        ),
+    )
+    assert isinstance(hdf5, TableInput)
+    assert hdf5.options == Hdf5Options(as_="arrays")
+    assert job.table_size == ByRows(rows=500)
+    assert job.append_row_file_name == "parallel_run_step.parquet"
+
+
+def test_sets_of_tables(folder: Path) -> None:
+    for option, size in (
+        ("mini_batch_size=10MB", BySize(bytes=10 * 2**20)),
+        ("mini_batch_size=1.5 KB", BySize(bytes=1536)),
+        ("mini_batch_size=2048", BySize(bytes=2048)),
+        ("mini_batch_size=7 rows", ByRows(rows=7)),
+    ):
+        assert load(folder, TABLES, option).table_size == size
+    job = load(folder, TABLES, "inputs.0.jsonl=x.jsonl", "inputs.1.group=/g", "mini_batch_size=1MB")
+    assert [one.options for one in job.inputs if isinstance(one, TableInput)] == [
+        JsonlOptions(),
+        Hdf5Options(as_="arrays", group="/g"),
+    ]
+    job = load(folder, TABLES, "inputs.0.csv=*.csv", "inputs.0.sep=,", "inputs.1.hdf5=[a.h5, 'b c.h5']")
+    assert [one.text for one in job.inputs] == ["*.csv", "a.h5, b c.h5"]
+    (archive,) = load(folder, SMALL, "inputs.0.files=a.tar", "inputs.0.members=['*.png', b]").inputs
+    assert archive == ArchiveInput(files=[f"{folder}/a.tar"], members=["*.png", "b"], text="a.tar")
+    files = load(folder, TABLES, "inputs=[{files: images/}]", "mini_batch_size=5")
+    assert (files.mini_batch_size, files.table_size) == (5, None)
 
 
 UNREADABLE: list[tuple[str | bytes, list[str]]] = [
@@ -313,6 +373,20 @@ def test_row_settings_in_their_order(folder: Path) -> None:
         assert row_settings(job) == defaults | to_csv | {"header": True}
     file.write_text("{}")
     assert row_settings(load(folder)) == defaults
+
+
+def test_row_settings_of_formats(folder: Path) -> None:
+    defaults = {"sep": ",", "header": True, "index": False}
+    csv = SMALL + "append_row_format: csv\n"
+    assert row_settings(load(folder, csv)) == defaults
+    to_csv = {"sep": ";", "na_rep": "-"}
+    (folder / SETTINGS_FILE).write_text(json.dumps({"append_row": {"pandas.DataFrame.to_csv": to_csv}}))
+    assert row_settings(load(folder, csv)) == defaults | to_csv
+    assert row_settings(load(folder, csv, "append_row={sep: '|'}")) == defaults | to_csv | {"sep": "|"}
+    job = load(folder, csv, "arguments=[--append_row_dataframe_header, False]")
+    assert row_settings(job) == defaults | to_csv | {"header": False}
+    for form in ("jsonl", "parquet", "hdf5"):
+        assert row_settings(load(folder, SMALL, f"append_row_format={form}")) == {}
 
 
 def test_row_settings_lie_beside_the_script_of_a_module(folder: Path) -> None:

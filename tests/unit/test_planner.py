@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpibatch.core.config import FilesInput, Job, ListInput
+from mpibatch.core.job_inputs import JobInput
 from mpibatch.errors import InputError, MpibatchError, StorageError
 from mpibatch.runtime import plan_file
+from mpibatch.runtime.file_plan import FilePlan
 from mpibatch.runtime.plan_file import PlanFile, PlanWriter
 from mpibatch.runtime.planner import Plan, make_plan, open_plan
 from mpibatch.work import Piece
@@ -35,7 +37,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def a_job(data: Path, *inputs: str | ListInput, size: int = 3) -> Job:
-    given = [
+    given: list[JobInput] = [
         one if isinstance(one, ListInput) else FilesInput(files=[f"{data}/{one}"], text=one) for one in inputs
     ]
     return Job(
@@ -49,15 +51,18 @@ def a_job(data: Path, *inputs: str | ListInput, size: int = 3) -> Job:
     )
 
 
-def planned(data: Path, *inputs: str | ListInput, size: int = 3) -> Plan:
-    return make_plan(a_job(data, *inputs, size=size), data.parent / "run")
+def planned(data: Path, *inputs: str | ListInput, size: int = 3) -> FilePlan:
+    plan = make_plan(a_job(data, *inputs, size=size), data.parent / "run")
+    assert isinstance(plan, FilePlan)
+    return plan
 
 
-def mini_batch(plan: Plan, number: int) -> list[bytes]:
+def mini_batch(plan: FilePlan, number: int) -> list[bytes]:
     return plan.paths(Piece(number, 0, plan.item_count(number)))
 
 
 def everything(plan: Plan) -> list[bytes]:
+    assert isinstance(plan, FilePlan)
     return [path for number in range(plan.mini_batches) for path in mini_batch(plan, number)]
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import support
 
 import mpibatch
@@ -14,8 +15,11 @@ from mpibatch.core.framing import encode
 from mpibatch.core.ranks import WorkerPlace
 from mpibatch.messages import WorkerSetup
 from mpibatch.runtime.jobfile import load_job
+from mpibatch.runtime.planner import make_plan
+from mpibatch.runtime.reading import Readers
 from mpibatch.runtime.run_folder import RunFolder
-from mpibatch.runtime.setups import log_files, worker_setups
+from mpibatch.runtime.setups import input_specs, log_files, worker_setups
+from mpibatch.work import Assignment, Piece
 
 PLACES = {
     0: WorkerPlace(worker=0, rank=0, node=0, host="a", local_index=0),
@@ -29,7 +33,7 @@ def job_of(folder: Path, **keys: Any) -> Job:
 
 
 def setups(job: Job) -> dict[int, WorkerSetup]:
-    return worker_setups(job, RunFolder(job.output), PLACES, silence_s=60.0)
+    return worker_setups(job, RunFolder(job.output), PLACES, inputs=[], silence_s=60.0)
 
 
 def test_log_files_are_by_node_and_process(tmp_path: Path) -> None:
@@ -98,3 +102,43 @@ def test_names_that_are_no_utf_8_can_be_sent(tmp_path: Path) -> None:
         encode(one)
         assert one.processor.argv[-1] == os.fsencode(folder)
         assert one.processor.source_directory == os.fsencode(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "argument"),
+    [
+        ({"mini_batch_size": "500 rows"}, "500 rows"),
+        ({"mini_batch_size": "2KB"}, "2048"),
+        ({}, str(1 << 20)),
+        ({"partition_keys": ["a"]}, None),
+    ],
+)
+def test_the_size_of_mini_batches_of_tables(
+    tmp_path: Path, keys: dict[str, Any], argument: str | None
+) -> None:
+    job_file = support.make_job(tmp_path, "def run(b): return b", items=0, inputs=[{"csv": "*.csv"}], **keys)
+    if "mini_batch_size" not in keys:
+        text = job_file.read_text()
+        job_file.write_text("".join(line for line in text.splitlines(True) if "mini_batch_size" not in line))
+    argv = [os.fsdecode(one) for one in setups(load_job(job_file))[0].processor.argv]
+    given = argv[argv.index("--mini_batch_size") + 1] if "--mini_batch_size" in argv else None
+    assert given == argument
+
+
+def test_what_processors_need_to_read_tables(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a;b\n1;2\n")
+    job_file = support.make_job(
+        tmp_path, "def run(b): return b", items=0, inputs=[{"csv": "t.csv", "sep": ";"}], mini_batch_size="1MB",
+        append_row_format="parquet", append_row_file_name="x.parquet", add_input_key=True,
+    )  # fmt: skip
+    job = load_job(job_file)
+    with make_plan(job, tmp_path) as plan:
+        (spec,) = input_specs(plan)
+        one = worker_setups(job, RunFolder(job.output), PLACES, inputs=[spec], silence_s=60.0)[0].processor
+        assert one.inputs == [spec]
+        readers = Readers([spec], str(tmp_path))
+        batch = readers.read(Assignment(1, 0, 0, 1, 0, 0, 0, plan.source(Piece(0, 0, 1))))
+        readers.close()
+    assert (spec.kind, spec.options["sep"]) == ("csv", ";")
+    assert batch.data.to_dict("list") == {"a": [1], "b": [2]}
+    assert (one.append_row_format, one.add_input_key) == ("parquet", True)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpibatch.outputs import text
+from mpibatch.outputs import encoding
 from mpibatch.outputs.text import BadReturn, NotEncodable, Rows, TextEncoder
 from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE
 
@@ -271,7 +271,7 @@ def test_a_data_frame_that_cannot_be_written() -> None:
 
 
 def test_more_bytes_than_a_message_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "MAX_FRAGMENT", 10)
+    monkeypatch.setattr(encoding, "MAX_FRAGMENT", 10)
     assert encoded(["123456789"]).rows == 1
     with pytest.raises(
         NotEncodable, match="have 11 bytes; at most 10 are possible: make mini_batch_size smaller"

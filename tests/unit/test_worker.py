@@ -200,7 +200,7 @@ class Stage:
                 init_timeout_s=INIT_S, kill_grace_s=SHUTDOWN_S, heartbeat_s=HEARTBEAT_S, silence_s=SILENCE_S,
             )
         )  # fmt: skip
-        (child,) = FakeChild.started
+        *_, child = FakeChild.started
         assert isinstance(child.told.popleft(), ProcessorSpec)
         return child
 
@@ -921,3 +921,15 @@ def test_rank_0_can_wait_while_the_processor_is_at_work(stage: Stage) -> None:
     stage.said()
     granted(child)
     end(stage)
+
+
+def test_another_session_begins_with_the_same_worker(stage: Stage) -> None:
+    """A survey comes before the work itself: nothing of it is left, neither failures nor numbers."""
+    for number, fragment in enumerate((b"answer\n", b"row\n")):
+        child = stage.ready()
+        assert child is FakeChild.started[number]
+        stage.tell(grant(1))
+        assert granted(child) == [1]
+        stage.from_child(child, Outcomes([success(1, fragment=fragment)]))
+        assert stage.said() == [Outcomes([success(1, fragment=fragment)])]
+        end(stage)

@@ -14,14 +14,16 @@ import pytest
 import support
 
 from mpibatch.core import history
+from mpibatch.core.forms import Column, Form, Unmergeable, encode_form
 from mpibatch.core.history import Facts
-from mpibatch.errors import StoppedError, StorageError
+from mpibatch.errors import ScriptError, StoppedError, StorageError
 from mpibatch.outputs.assemble import Assembly
 from mpibatch.runtime import writer as writer_module
+from mpibatch.runtime.forms import Forms, recorded_forms
 from mpibatch.runtime.journal import Journal, read_bytes, read_journal
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.writer import Writer
-from mpibatch.work import ErrorReport, Failed, Piece, Succeeded
+from mpibatch.work import BadItem, ErrorReport, Failed, Piece, Succeeded
 
 PLAN = "ab" * 32
 MINI_BATCHES = 8
@@ -107,6 +109,32 @@ def test_all_is_there_after_the_end(bench: Bench) -> None:
     assert (bench.folder.root / "rows.txt").read_text() == "row 0\nrow 1\nrow 3\nrow 5\nrow 6\nrow 7\n"
     assert bench.facts.done.tolist() == [number not in (2, 4) for number in range(MINI_BATCHES)]
     assert bench.writer.backlog_bytes == 0
+
+
+def test_what_could_not_be_read_is_recorded_before_the_success_that_left_it_out(bench: Bench) -> None:
+    report = ErrorReport("BadRecord", "line 7")
+    good = Succeeded(1, 1, 1, 0.0, 0.0, b"row\n", bad=[BadItem(1, report)])
+    bench.writer.success(Piece(3, 0, 2), 5, good)
+    bench.finish(complete=False)
+    unread, succeeded = read_journal(bench.folder, 1, PLAN)[0]
+    assert (unread["kind"], unread["mini_batch"], unread["first"], unread["count"]) == (history.BAD, 3, 1, 1)
+    assert (succeeded["kind"], succeeded["succeeded"]) == (history.SUCCEEDED, 1)
+    assert unread["attempt"] == succeeded["attempt"] == 1 and unread["worker"] == 5
+    data = read_bytes(bench.folder, 1, int(unread["offset"]), int(unread["length"]))
+    assert msgspec.msgpack.decode(data, type=ErrorReport) == report
+    assert read_bytes(bench.folder, 1, int(succeeded["offset"]), int(succeeded["length"])) == b"row\n"
+
+
+def test_a_form_is_recorded_and_found_by_a_later_session(bench: Bench) -> None:
+    forms = [encode_form(Form("parquet", (Column("a", type_),))) for type_ in ("int64", "double")]
+    bench.writer.form(forms[0], forms[0])
+    bench.succeed(0)
+    bench.writer.form(forms[1], forms[1])
+    bench.succeed(1)
+    bench.finish(complete=False)
+    assert list(recorded_forms(bench.folder, PLAN)) == forms
+    assert Forms(list(recorded_forms(bench.folder, PLAN))).merged == forms[1]
+    assert bench.facts.done[:2].all() and int(bench.facts.done.sum()) == 2
 
 
 def test_what_comes_is_committed_in_groups_within_a_second(
@@ -316,3 +344,17 @@ def test_damaged_rows_are_voided_so_that_they_are_made_again(bench: Bench) -> No
     fresh: Facts = history.no_facts(MINI_BATCHES, support.one_by_one(lambda number: 2))
     history.add_records(fresh, records, 1)
     assert history.remaining(fresh.done) == [(5, 6), (7, 8)]
+
+
+def test_values_that_do_not_fit_the_type_of_all_rows_are_the_script_s_fault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def complete(_: Assembly) -> None:
+        raise Unmergeable("column when: 9999-01-01 does not fit timestamp[ns]")
+
+    monkeypatch.setattr(Assembly, "complete", complete)
+    bench.succeed(0)
+    bench.finish(complete=True)
+    assert isinstance(bench.writer.error, ScriptError)
+    assert "column when" in str(bench.writer.error)
+    assert bench.kept() == [0], "what was made is kept"

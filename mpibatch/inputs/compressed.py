@@ -1,0 +1,160 @@
+"""Compressed files: known by their suffix, read as a stream of blocks, and unpacked into the run folder.
+
+A stream that is damaged or ends too early raises `Damaged`, always: a block that was handed out before may
+be good, but the file is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import lzma
+import os
+import secrets
+import zlib
+from collections.abc import Iterator
+from typing import IO, cast
+
+from mpibatch.errors import InputError
+from mpibatch.inputs.origin import shown
+
+SUFFIXES = (b".gz", b".bz2", b".xz", b".zst")
+
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError)
+_ZSTD_INPUT = 32 << 10
+"""Compressed bytes at a time: they may become thousand times as many."""
+
+
+class Damaged(Exception):
+    """A compressed file cannot be unpacked; the text says why, but not which file."""
+
+
+class NoRoom(Exception):
+    """An unpacked file cannot be written; the text says where and why."""
+
+
+def suffix_of(path: bytes) -> bytes | None:
+    """By which method a file is compressed, as its name says; None: it is not."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix if suffix in SUFFIXES else None
+
+
+def blocks(path: bytes, size: int) -> Iterator[bytes]:
+    """What a compressed file holds, in blocks of about `size` bytes. Raises Damaged, and OSError."""
+    try:
+        suffix = suffix_of(path)
+        if suffix == b".zst":
+            yield from _zst_blocks(path)
+            return
+        with _open(path, suffix) as file:
+            while block := file.read(size):
+                yield block
+    except _BROKEN as error:
+        raise Damaged(f"it is damaged or truncated: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Damaged(f"it is damaged, or not what its suffix says: {error}") from error
+
+
+def _open(path: bytes, suffix: bytes | None) -> IO[bytes]:
+    if suffix == b".gz":
+        import gzip
+
+        return cast(IO[bytes], gzip.open(path))
+    if suffix == b".bz2":
+        import bz2
+
+        return cast(IO[bytes], bz2.open(path))
+    return cast(IO[bytes], lzma.open(path)) if suffix == b".xz" else open(path, "rb")
+
+
+def _zst_blocks(path: bytes) -> Iterator[bytes]:
+    """All frames of the file. The stream reader of zstandard takes a truncated file for a whole one."""
+    import zstandard
+
+    with open(path, "rb") as file:
+        frame, pending = None, b""
+        while data := pending or file.read(_ZSTD_INPUT):
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                block = frame.decompress(data)
+            except zstandard.ZstdError as error:
+                raise Damaged(f"it is damaged, or not what its suffix says: {error}") from error
+            pending = frame.unused_data if frame.eof else b""
+            frame = None if frame.eof else frame
+            if block:
+                yield block
+        if frame is not None:
+            raise Damaged("it is truncated: its last frame has no end")
+
+
+def check_zstandard(paths: Iterator[bytes], origin: str) -> None:
+    """Raises InputError where a file needs the package zstandard, and it is not there."""
+    first = next((path for path in paths if suffix_of(path) == b".zst"), None)
+    if first is None:
+        return
+    try:
+        import zstandard  # noqa: F401
+    except ImportError:
+        raise InputError(
+            f"{origin}: {shown(first)} is compressed with zstd, which Python cannot read by itself:"
+            " install the package zstandard, or unpack the file."
+        ) from None
+
+
+def unpack(path: bytes, target: bytes, size: int = 1 << 20) -> int:
+    """Unpacks a file to `target` and returns its size there. What is there already is complete.
+
+    The file appears whole or not at all, also after a power cut. Raises Damaged; OSError for what cannot be
+    read, and NoRoom for what cannot be written.
+    """
+    with _writing(target), contextlib.suppress(FileNotFoundError):
+        return os.stat(target).st_size
+    aside = b"%s.%s.partial" % (target, secrets.token_hex(4).encode())
+    try:
+        with _writing(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            written = _copy(path, file, target, size)
+        finally:
+            os.close(file)
+        with _writing(target):
+            os.replace(aside, target)
+            _sync_folder(os.path.dirname(target))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
+    return written
+
+
+def _copy(path: bytes, file: int, target: bytes, size: int) -> int:
+    written = 0
+    for block in blocks(path, size):
+        with _writing(target):
+            view = memoryview(block)
+            while view:
+                view = view[os.write(file, view) :]
+        written += len(block)
+    with _writing(target):
+        os.fsync(file)
+    return written
+
+
+def _sync_folder(folder: bytes) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _writing(target: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")
+        raise NoRoom(f"{shown(target)} cannot be written: {why}") from error

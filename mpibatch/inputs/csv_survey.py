@@ -1,0 +1,108 @@
+"""The survey of CSV files: where each can be cut, how many rows it has, and which columns.
+
+A record is what the parser of pandas takes for one; a newline within quotes ends none. Each file is read
+once, a large one in ranges by all workers; mini-batches of a number of rows make that twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mpibatch.core.settings import printable
+from mpibatch.core.tables import CsvOptions, MiniBatchSize
+from mpibatch.errors import InputError
+from mpibatch.inputs.csv_answers import answer
+from mpibatch.inputs.csv_cuts import NORMAL, Limits, cut_files, way_of
+from mpibatch.inputs.csv_encoding import check_encoding, is_utf8, scannable
+from mpibatch.inputs.csv_headers import Headers
+from mpibatch.inputs.csv_infer import FROM_FIRST_ROWS, first_types
+from mpibatch.inputs.csv_questions import Answer, One, Question
+from mpibatch.inputs.csv_scan import Dialect
+from mpibatch.inputs.csv_unpack import UNPACK_ABOVE, Ready, UnpackTo, ready_files
+from mpibatch.inputs.row_files import unreadable, unreadable_files
+from mpibatch.inputs.survey import Ask, Surveyed, TableFile
+
+__all__ = ["Answer", "Question", "answer", "survey"]
+
+
+def survey(
+    files: Sequence[TableFile],
+    options: CsvOptions,
+    size: MiniBatchSize,
+    ask: Ask,
+    *,
+    origin: str,
+    unpack_to: UnpackTo | None,
+    unpack_above: int = UNPACK_ABOVE,
+    limits: Limits = NORMAL,
+) -> Surveyed:
+    """Where the files are cut, and a `CsvSetup` for the readers.
+
+    `origin`: job file and key, for messages. Raises InputError where headers differ that should not, where a
+    key names a column that is not there, and where no file can be read.
+    """
+    check_encoding(options.encoding, origin)
+    whole = not scannable(options.encoding)
+    ready = ready_files(
+        files,
+        ask,
+        unpack=options.unpack,
+        unpack_to=unpack_to,
+        whole=whole,
+        origin=origin,
+        above=unpack_above,
+    )
+    way = way_of(
+        dialect_of(options, origin),
+        size,
+        mark=whole or is_utf8(options.encoding),
+        encoding=options.encoding if whole else None,
+        limits=limits,
+    )
+    found = cut_files(_ones(ready, options), way, ask, limits)
+    headers = Headers(options, origin, "utf-8" if whole else options.encoding)
+    for file, one, before in zip(files, found, ready):
+        if before.error is not None:
+            one.cut = unreadable(before.error)
+        headers.add(file, one)
+    warnings = unreadable_files(files, [one.cut.error for one in found], origin)
+    headers.check()
+    setup = headers.setup(found[0].file.path if found else b"")
+    if options.dtype == FROM_FIRST_ROWS:
+        setup = msgspec.structs.replace(setup, dtypes=first_types(found, options, setup.names))
+    return Surveyed(
+        cuts=[one.cut for one in found],
+        setup=msgspec.msgpack.encode(setup),
+        warnings=warnings,
+        paths=[one.file.path for one in ready],
+    )
+
+
+def _ones(ready: Sequence[Ready], options: CsvOptions) -> list[One]:
+    """The files as they are asked about. One that could not be unpacked is asked about as if it were empty."""
+    return [
+        One(
+            one.file.path,
+            one.file.size if one.error is None else 0,
+            header=options.header in ("all", "each") or (options.header == "first" and number == 0),
+            whole=one.whole and one.error is None,
+        )
+        for number, one in enumerate(ready)
+    ]
+
+
+def dialect_of(options: CsvOptions, origin: str) -> Dialect:
+    """The bytes that mean something. Raises InputError for characters that the parser of pandas cannot take."""
+    for key in ("sep", "quotechar", "escapechar"):
+        character = getattr(options, key)
+        if character is not None and not (len(character) == 1 and character.isascii()):
+            raise InputError(f"{origin}: {key} is {printable(character)!r}: must be one ASCII character")
+    multiline = options.multiline
+    return Dialect(
+        sep=ord(options.sep),
+        quote=ord(options.quotechar) if options.quotechar and multiline else None,
+        escape=ord(options.escapechar) if options.escapechar and multiline else None,
+        blanks=b" \t".replace(options.sep.encode(), b""),
+    )

@@ -1,0 +1,77 @@
+"""The forms of all rows accepted so far: what a new success must agree with, and what the output gets.
+
+Rank 0 looks at the form of each fragment when it arrives, so that what does not fit fails its attempt
+while others can still be told; the fragment itself is not looked into.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from mpibatch.core import history
+from mpibatch.core.forms import Form, Unmergeable, decode_form, encode_form, merge
+from mpibatch.runtime.journal import read_bytes, read_journal
+from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.work import ErrorReport, Failed, Outcome, Succeeded
+
+FORMATS_WITH_FORMS = ("csv", "parquet", "hdf5")
+
+
+class Forms:
+    """`known`: the forms that earlier sessions recorded."""
+
+    def __init__(self, known: list[bytes]) -> None:
+        self._known: set[bytes] = set()
+        self._merged: Form | None = None
+        for own in known:
+            self.add(own)
+
+    @property
+    def merged(self) -> bytes | None:
+        """The form that all of them together have; None while there is none."""
+        return None if self._merged is None else encode_form(self._merged)
+
+    def judged(self, outcome: Outcome) -> Outcome:
+        """The outcome, or a failure in its place where its rows do not go together with those before."""
+        if not isinstance(outcome, Succeeded) or not outcome.header:
+            return outcome
+        own = _own(outcome)
+        if own in self._known:
+            return outcome
+        try:
+            self._with(own)
+        except Unmergeable as error:
+            return Failed(
+                outcome.attempt, "not_encodable", ErrorReport("NotEncodable", str(error)), outcome.run_s
+            )
+        return outcome
+
+    def first(self, outcome: Succeeded) -> bytes | None:
+        """The form of an accepted outcome if it is a new one: to be recorded before it, then told to `add`."""
+        own = _own(outcome)
+        return own if own and own not in self._known else None
+
+    def add(self, own: bytes) -> bytes:
+        """Take in a form; what all of them together have now. Raises Unmergeable."""
+        self._merged = self._with(own)
+        self._known.add(own)
+        return encode_form(self._merged)
+
+    def _with(self, own: bytes) -> Form:
+        form = decode_form(own)
+        return form if self._merged is None else merge(self._merged, form)
+
+
+def _own(outcome: Succeeded) -> bytes:
+    return bytes(outcome.fragment[: outcome.header])
+
+
+def recorded_forms(folder: RunFolder, plan_fingerprint: str) -> Iterator[bytes]:
+    """The forms that the sessions of a run have recorded. One that is damaged is left out: its fragments are too."""
+    for session in folder.sessions():
+        records, _ = read_journal(folder, session, plan_fingerprint)
+        for record in records[records["kind"] == history.FORM]:
+            data = read_bytes(folder, session, int(record["offset"]), int(record["length"]))
+            if zlib.crc32(data) == int(record["crc"]):
+                yield data
