@@ -10,6 +10,7 @@ from mpibatch.inputs.csv_cuts import NORMAL, Limits, cut_files, way_of
 from mpibatch.inputs.csv_questions import Answer, One, Question
 from mpibatch.inputs.csv_scan import NEWLINE, Dialect
 from mpibatch.inputs.csv_unpack import UNPACK_ABOVE, UnpackTo, ready_files
+from mpibatch.inputs.jsonl_names import unknown_names
 from mpibatch.inputs.row_files import unreadable, unreadable_files
 from mpibatch.inputs.survey import Ask, Surveyed, TableFile
 
@@ -48,5 +49,6 @@ def survey(
     found = iter(cut_files(ones, way, ask, limits))
     cuts = [next(found).cut if one.error is None else unreadable(one.error) for one in ready]
     warnings = unreadable_files(files, [cut.error for cut in cuts], origin)
+    warnings += unknown_names([one.file for one in good], options)
     paths = [one.file.path for one in ready]
     return Surveyed(cuts=cuts, setup=b"", warnings=warnings, paths=paths)
