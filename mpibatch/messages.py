@@ -122,7 +122,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Announced(msgspec.Struct, frozen=True, array_like=True):
-    """A success whose fragment is too large to send unasked; `outcome.fragment` is empty."""
+    """A success too large to send unasked: `outcome` is without its fragment and bad items, of `length` bytes."""
 
     outcome: Outcome
     length: int

@@ -116,6 +116,9 @@ class BadItem(msgspec.Struct, frozen=True, gc=False, array_like=True):
 Cause = Literal["raised", "bad_return", "not_encodable", "timed_out", "died", "unreadable"]
 """Why an attempt failed. All of them cost a try; losses of workers are no failures of an attempt."""
 
+_BAD_ITEM_BYTES = 32
+"""About what a bad item takes besides its texts."""
+
 WARN_NEWLINE = 1
 """A row had a newline inside."""
 WARN_MORE_ROWS = 2
@@ -142,6 +145,14 @@ class Succeeded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="suc
     """Bits `WARN_*`."""
     bad: list[BadItem] = []
     """Items that were left out of what `run()` got; none of them counts as succeeded."""
+
+    @property
+    def length(self) -> int:
+        """Bytes of the fragment and, about, of the bad items: what it takes to carry it."""
+        if not self.bad:
+            return len(self.fragment)
+        texts = sum(len(bad.error.message) + len(bad.error.details) for bad in self.bad)
+        return len(self.fragment) + texts + _BAD_ITEM_BYTES * len(self.bad)
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed"):

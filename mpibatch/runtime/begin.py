@@ -9,23 +9,21 @@ import contextlib
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-import mpibatch
 from mpibatch.core.config import Job
-from mpibatch.errors import InputError, RunFolderError, ScriptError, StoppedError
+from mpibatch.errors import InputError, RunFolderError, StoppedError, StorageError
 from mpibatch.inputs.survey import Ask
 from mpibatch.results import JobResult
 from mpibatch.runtime.files import storing
 from mpibatch.runtime.identity import describe_changes
 from mpibatch.runtime.jobfile import check_side_inputs
 from mpibatch.runtime.lease import Lease
-from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan, plan_to_compare
+from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan, plan_to_compare, state_of_inputs
+from mpibatch.runtime.programs import check_python, run_prepare
 from mpibatch.runtime.record import (
     Begun,
     RunRecord,
@@ -37,10 +35,7 @@ from mpibatch.runtime.record import (
     save_record,
 )
 from mpibatch.runtime.run_folder import RunFolder
-from mpibatch.runtime.supervisor import interpreter_command, processor_environment
 from mpibatch.runtime.surveying.rounds import Rounds, RunRound
-
-_CHECK_PYTHON_S = 60
 
 
 class Reused(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +57,7 @@ def begin(
     run_round: RunRound | None = None,
 ) -> Begun | Reused:
     """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder, but for what a
-    survey that was stopped has found.
+    survey has found that was stopped or had no room.
 
     `no_return` is called before an old run is removed: from then on this must not be broken off. `run_round` has
     the workers answer questions of a survey; None: all are answered here.
@@ -77,12 +72,12 @@ def begin(
     try:
         with storing(str(folder.stop)):
             folder.stop.unlink(missing_ok=True)
-        _run_prepare(job, say)
+        run_prepare(job, say)
         check_side_inputs(job)
-        ask = Rounds(job, folder.survey, lease, run_round, say).ask
+        ask = Rounds(job, folder.survey, lease, run_round, say, state=lambda: state_of_inputs(job)).ask
         return _decide(job, folder, lease, ask, fresh, say, no_return)
     except BaseException as error:
-        if made and not (isinstance(error, StoppedError) and folder.survey.exists()):
+        if made and not (isinstance(error, StoppedError | StorageError) and folder.survey.exists()):
             # While the lease is ours: what another start makes there is not ours to remove.
             shutil.rmtree(folder.private, ignore_errors=True)
         lease.release()
@@ -109,23 +104,24 @@ def _decide(
     result = finished(folder) if record is not None else None
     if record is not None and result is not None:
         if job.allow_reuse:
-            reused = _reuse(job, folder, ask, record, result)
+            reused = _reuse(job, folder, record, result)
             lease.release()
             return reused
         say("the run is complete and allow_reuse is false: starting anew")
         record = None
-    _check_python(job)
+    check_python(job)
     if record is None:
         plan = _plan_anew(job, folder, ask, no_return)
         for remark in plan.remarks:
             say(f"warning: {remark}")
-        record = make_record(job, plan, inputs=False)
+        record = make_record(job, plan, inputs=_lie_in_files(plan))
         save_record(folder, record)
         return Begun(folder=folder, lease=lease, plan=plan, record=record)
     plan = open_plan(folder.private)
-    now = make_record(job, plan, inputs=False)
+    now = make_record(job, plan, inputs=_lie_in_files(plan))
     _refuse_other_rows(folder, record, now)
-    changes = describe_changes(_without_inputs(record.fingerprint), now.fingerprint)
+    _refuse_changed_files(folder, record, now)
+    changes = describe_changes(_without_inputs(record.fingerprint), _without_inputs(now.fingerprint))
     if changes:
         say(f"continuing, although since the last start these have changed: {'; '.join(changes)}")
     save_record(folder, now)
@@ -200,27 +196,48 @@ def _refuse_other_rows(folder: RunFolder, old: RunRecord, new: RunRecord) -> Non
         )
 
 
-def _reuse(job: Job, folder: RunFolder, ask: Ask, record: RunRecord, result: JobResult) -> Reused:
-    """The finished run, if it is of this very job; plans anew to see whether the inputs are the same."""
-    aside = folder.private / "compare"
-    try:
-        with storing(str(aside)):
-            aside.mkdir(exist_ok=True)
-        with _planning(job):
-            plan = plan_to_compare(job, folder.private, aside, ask=ask)
-        try:
-            now = make_record(job, plan, inputs=True)
-        finally:
-            plan.close()
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    changes = describe_changes(record.fingerprint, now.fingerprint)
+def _lie_in_files(plan: Plan) -> bool:
+    """Whether items lie within files, of tables or archives: such a plan says where, and holds as long as these
+    stay as they are."""
+    return "state" in plan.header
+
+
+def _refuse_changed_files(folder: RunFolder, old: RunRecord, new: RunRecord) -> None:
+    """What lies elsewhere now would be read in part, or not at all, without a word."""
+    files = new.fingerprint.get("inputs")
+    if files is not None and files != old.fingerprint.get("inputs"):
+        raise RunFolderError(
+            f"the unfinished run in {folder.root} knows where in its tables or archives each item lies, and since it"
+            " was planned the size or time of one of these files has changed. Put it back to continue, choose another"
+            " folder with --output DIR, or throw the run away with --fresh."
+        )
+
+
+def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) -> Reused:
+    """The finished run, if it is of this very job."""
+    changes = _changes(job, folder, record)
     if changes:
         raise RunFolderError(
             f"the run in {folder.root} is complete, and since then these have changed: {'; '.join(changes)}."
             " Choose another folder with --output DIR, or throw the old run away with --fresh."
         )
     return Reused(folder=folder, result=result)
+
+
+def _changes(job: Job, folder: RunFolder, record: RunRecord) -> list[str]:
+    """What has changed since the run was complete, in words; plans anew to see whether the inputs are the same."""
+    aside = folder.private / "compare"
+    try:
+        with storing(str(aside)):
+            aside.mkdir(exist_ok=True)
+        with _planning(job):
+            plan = plan_to_compare(job, folder.private, aside)
+        if plan is None:
+            return ["the input files, or the size or time of one of them"]
+        with plan:
+            return describe_changes(record.fingerprint, make_record(job, plan, inputs=True).fingerprint)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def clear(folder: RunFolder, job: Job, *, keep: tuple[Path, ...]) -> None:
@@ -237,58 +254,3 @@ def clear(folder: RunFolder, job: Job, *, keep: tuple[Path, ...]) -> None:
         for entry in sorted(folder.private.iterdir(), key=lambda entry: entry != folder.run_file):
             if entry not in (folder.lease, folder.lock, *keep):
                 entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)
-
-
-# Programs that are run before
-
-
-def _run_prepare(job: Job, say: Say) -> None:
-    if job.prepare is None:
-        return
-    command = [job.python or sys.executable, job.prepare]
-    environment = processor_environment(job.environment_keep, job.environment_variables)
-    try:
-        ended = subprocess.run(
-            command,
-            cwd=job.job_dir,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except OSError as error:
-        raise ScriptError(f"prepare: {job.prepare} cannot be run: {error}") from error
-    output = (ended.stdout + ended.stderr).decode("utf-8", "replace").rstrip()
-    if ended.returncode != 0:
-        raise ScriptError(
-            f"prepare: {job.prepare} ended with exit code {ended.returncode}:\n{output}\n"
-            "It is run before the work is planned; repair it, or make by hand what it makes and remove the key."
-        )
-    if ended.stdout:
-        say(ended.stdout.decode("utf-8", "replace").rstrip())
-
-
-def _check_python(job: Job) -> None:
-    """Another interpreter has to have an mpibatch of the same version."""
-    if job.python is None:
-        return
-    command = interpreter_command(job.python, "import mpibatch; print(mpibatch.__version__)")
-    environment = processor_environment(job.environment_keep, job.environment_variables)
-    try:
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace", check=False,
-            stdin=subprocess.DEVNULL, timeout=_CHECK_PYTHON_S,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ScriptError(f"python: {job.python} cannot be run: {error}") from error
-    if ended.returncode != 0:
-        raise ScriptError(
-            f"python: {job.python} cannot import mpibatch, which the entry script's process needs there:\n"
-            f"{ended.stderr.rstrip()}\nInstall it: {job.python} -m pip install mpibatch=={mpibatch.__version__}"
-        )
-    version = ended.stdout.strip()
-    if version != mpibatch.__version__:
-        raise ScriptError(
-            f"python: {job.python} has mpibatch {version}, but this is {mpibatch.__version__}. Install the same:"
-            f" {job.python} -m pip install mpibatch=={mpibatch.__version__}"
-        )

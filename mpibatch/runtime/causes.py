@@ -10,7 +10,7 @@ from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, ErrorReport, Piece, Succ
 
 MOST_GROUPS = 200
 _OTHERS = "other errors"
-_PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|/\S+")
+_PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+(?:,\d{3})*|/\S+")
 """What differs between two equal errors: quoted names, numbers, paths."""
 
 _WARNINGS = {
@@ -61,7 +61,8 @@ class Causes:
     def success(self, piece: Piece, outcome: Succeeded, worker: int | None) -> None:
         """A piece has succeeded, perhaps with fewer elements than items, or oddly."""
         for bad in outcome.bad:
-            self._add(Piece(piece.mini_batch, piece.first + bad.position, 1), 1, worker, bad.error)
+            # Without a log: no code of the script has run, and its message says all.
+            self._add(Piece(piece.mini_batch, piece.first + bad.position, 1), 1, None, bad.error)
         given = piece.count - len(outcome.bad)
         if outcome.succeeded < given:
             short = short_return(outcome.succeeded, given)

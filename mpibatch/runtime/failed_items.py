@@ -22,7 +22,8 @@ from mpibatch.work import ErrorReport, Piece
 if TYPE_CHECKING:
     from mpibatch.core.history import Records
 
-
+_AT_ONCE = 1 << 16
+"""Items named together: a mini-batch by keys, or of a compressed file, may have millions."""
 _LOGS = {"Died": "stderr", "TimedOut": "stderr", "ShortReturn": "stdout"}
 
 
@@ -49,7 +50,8 @@ def _lines(folder: RunFolder, plan: Plan, facts: Facts, current: int) -> Iterato
         for record in _short(records, facts, session):
             left_out = bad.get(int(record["attempt"]), [])
             for one in left_out:
-                common = _common(one, _error(folder, session, one), workers, attempts=1)
+                # No code of the script has run, so that no log tells of it.
+                common = {**_common(one, _error(folder, session, one), workers, attempts=1), "log": None}
                 yield from _named(plan, _piece(one), common)
             yield from _short_lines(plan, record, len(left_out), workers)
         if session == current:
@@ -115,8 +117,10 @@ def _failed_lines(
 
 def _named(plan: Plan, piece: Piece, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A line for each item: its file; of a table, also the number of its row there, from 0."""
-    for name, row in plan.item_names(piece):
-        yield {"item": name, **common} if row is None else {"item": name, "row": row, **common}
+    stop = piece.first + piece.count
+    for first in range(piece.first, stop, _AT_ONCE):
+        for name, row in plan.item_names(Piece(piece.mini_batch, first, min(_AT_ONCE, stop - first))):
+            yield {"item": name, **common} if row is None else {"item": name, "row": row, **common}
 
 
 def _piece(record: Any) -> Piece:

@@ -60,17 +60,24 @@ def make_plan(job: Job, folder: Path, *, ask: Ask = ask_here, unpacked: Path | N
     return open_plan(folder)
 
 
-def plan_to_compare(job: Job, stored: Path, folder: Path, *, ask: Ask) -> Plan:
-    """The plan of the job as it would be made now, to see whether a finished run still is of it: of tables, the
-    one in `stored` as long as the files are the same; else a new one in `folder`."""
-    if isinstance(job.inputs[0], TableInput | ArchiveInput):
-        from mpibatch.runtime.table_planner import find_all, state_of
+def plan_to_compare(job: Job, stored: Path, folder: Path) -> Plan | None:
+    """The plan of the job as it would be made now, to see whether a finished run still is of it: a new one in
+    `folder`; of tables and archives the one in `stored`, or None if their files have changed, as nothing has to be
+    surveyed to know that it would be another one."""
+    if not isinstance(job.inputs[0], TableInput | ArchiveInput):
+        return make_plan(job, folder)
+    plan = open_plan(stored)
+    if plan.header.get("state") == state_of_inputs(job):
+        return plan
+    plan.close()
+    return None
 
-        plan = open_plan(stored)
-        if plan.header.get("state") == state_of(find_all(job)):
-            return plan
-        plan.close()
-    return make_plan(job, folder, ask=ask)
+
+def state_of_inputs(job: Job) -> str:
+    """Digest of which files tables or archives are made of now, with their sizes and times. Raises InputError."""
+    from mpibatch.runtime.table_planner import find_all, state_of
+
+    return state_of(find_all(job))
 
 
 def _write_plan(job: Job, folder: Path) -> None:

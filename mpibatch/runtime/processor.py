@@ -47,7 +47,7 @@ _RECEIVE_BYTES = 64 << 10
 _SEND_AFTER_S = 0.001
 _SEND_AFTER_BYTES = 1 << 16
 _OUTCOME_BYTES = 64
-"""About what an outcome takes besides its fragment."""
+"""About what an outcome takes besides its fragment and its bad items."""
 _IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
@@ -69,12 +69,13 @@ def main(fd: int, clock_fd: int) -> int:
     if first.version != mpibatch.__version__:
         link.send(InitFailed(_other_version(f"the run is one of mpibatch {first.version}"), True))
         return 1
+    scratch = os.getcwd()  # Before the script may go elsewhere.
     started = perf_counter()
     script = _start_script(first, link)
     if script is None:
         return 1
     link.send(Ready(perf_counter() - started))
-    Processor(first, script, link, clock).serve()
+    Processor(first, script, link, clock, scratch).serve()
     _shut_down(first, script)
     return leave(0, _own_folders(first))
 
@@ -144,14 +145,16 @@ class Link:
 
 
 class Processor:
-    """Works off what is granted, in order, and sends the outcomes, some at a time."""
+    """Works off what is granted, in order, and sends the outcomes, some at a time. `scratch`: a folder of its own."""
 
-    def __init__(self, spec: ProcessorSpec, script: EntryScript, link: Link, clock: memoryview) -> None:
+    def __init__(
+        self, spec: ProcessorSpec, script: EntryScript, link: Link, clock: memoryview, scratch: str
+    ) -> None:
         self._spec = spec
         self._datasets = [os.fsdecode(dataset) for dataset in spec.datasets]
         self._run = script.run
         self._takes_context = script.takes_context
-        self._readers = Readers(spec.inputs, os.getcwd())
+        self._readers = Readers(spec.inputs, scratch)
         self._encoder = make_encoder(
             spec.output_action, spec.append_row_format, spec.append_row, spec.add_input_key
         )
@@ -193,7 +196,7 @@ class Processor:
             self._unsent_since = now
         self._unsent.append(outcome)
         self._unsent_bytes += _OUTCOME_BYTES + (
-            len(outcome.fragment) if isinstance(outcome, Succeeded) else len(outcome.error.details)
+            outcome.length if isinstance(outcome, Succeeded) else len(outcome.error.details)
         )
         if self._unsent_bytes >= _SEND_AFTER_BYTES or now - self._unsent_since >= _SEND_AFTER_S:
             self._flush()

@@ -31,7 +31,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     rows: str
     """Digest of the form of the rows: fragments of different form must not meet in one output."""
     fingerprint: dict[str, str]
-    """`identity.job_fingerprint`; with its part "inputs" only once the run is complete."""
+    """`identity.job_fingerprint`; with its part "inputs" only once the run is complete, but for tables
+    and archives, whose plan holds only as long as they stay as they are."""
 
 
 class Hold(Protocol):

@@ -320,7 +320,6 @@ class Session:
                 failed_items.write_failed_items(self._folder, self._plan, self._facts, self._number)
             if result.verdict == "complete":
                 save_record(self._folder, self._completed_record())
-                shutil.rmtree(self._folder.unpacked, ignore_errors=True)
         except StorageError as error:
             result = storage_result(result, error)
         try:
@@ -330,6 +329,8 @@ class Session:
         except StorageError as error:
             # What matters is in the journal.
             result = storage_result(result, error)
+        if result.verdict == "complete":  # Else a later session may have to read again what is in them.
+            shutil.rmtree(self._folder.unpacked, ignore_errors=True)
         return result
 
     def _completed_record(self) -> RunRecord:

@@ -46,7 +46,7 @@ from mpibatch.runtime.worker_log import WorkerLog
 from mpibatch.work import Cause, ErrorReport, Failed, Outcome
 
 ANNOUNCE_BYTES = 256 << 10
-"""A longer fragment is announced, and sent when it is asked for."""
+"""A longer fragment, with the bad items, is announced, and sent when it is asked for."""
 MOST_INIT_FAILURES = 3
 """In a row; then the worker gives up (CONTRACT section 2)."""
 MOST_FRUITLESS_DEATHS = 3
@@ -347,10 +347,11 @@ class Worker:
                 self._log.debug(
                     f"attempt {outcome.attempt}: {outcome.succeeded} items, {outcome.run_s:.6f} s"
                 )
-            if len(outcome.fragment) > ANNOUNCE_BYTES:
+            length = outcome.length
+            if length > ANNOUNCE_BYTES:
                 self._held[outcome.attempt] = outcome
-                bare = msgspec.structs.replace(outcome, fragment=b"")
-                announced.append(Announced(bare, len(outcome.fragment)))
+                bare = msgspec.structs.replace(outcome, fragment=b"", bad=[])
+                announced.append(Announced(bare, length))
             else:
                 at_once.append(outcome)
         # Before rank 0 is told, so that the processor has its next work sooner.

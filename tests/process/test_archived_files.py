@@ -62,6 +62,30 @@ def test_each_member_is_an_item(tmp_path: Path, kind: str, as_: str) -> None:
     assert result["items"]["total"] == 27 and result["mini_batches"]["total"] == 4 + 2
 
 
+def test_members_are_unpacked_to_the_scratch_folder_also_where_init_has_gone_elsewhere(
+    tmp_path: Path,
+) -> None:
+    make_tar(tmp_path / "a.tar", members(0, 2))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    script = f"""
+import os
+
+def init():
+    os.chdir({str(elsewhere)!r})
+
+def run(mini_batch):
+    return [str(len(os.listdir("."))) for _ in mini_batch]
+"""
+    job = support.make_job(
+        tmp_path, script, items=0, mini_batch_size=5, inputs=[{"files": "*.tar", "members": "*.png"}]
+    )
+    ended = support.mpibatch("run", job)
+    assert ended.returncode == 0, support.words(ended)
+    assert support.rows(tmp_path / "output") == ["0", "0"]
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_failing_member_is_named_by_archive_and_member(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", members(0, 6))
     script = BYTES.replace("return [", "assert mini_batch[0][1] != b'2', 'bad'\n    return [")

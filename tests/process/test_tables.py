@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import support
+
+from mpibatch.runtime.surveying.rounds import IN_PLACE
 
 LINES = """
 import json
@@ -255,6 +258,51 @@ def test_a_finished_run_is_reused_until_a_table_changes(tmp_path: Path) -> None:
     changed = support.mpibatch("run", job)
     assert changed.returncode == 2, support.words(changed)
     assert "--fresh" in changed.stderr and "changed" in changed.stderr
+
+
+def test_a_run_over_a_table_that_has_changed_is_not_continued(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    frame(20)[["id"]].to_csv(table, index=False)
+    script = """
+import os
+
+def run(df):
+    if os.path.exists(os.environ["BROKEN"]):
+        raise ValueError("broken")
+    return df
+"""
+    broken = tmp_path / "broken"
+    broken.touch()
+    job = table_job(
+        tmp_path, [{"csv": "t.csv"}], script, mini_batch_size="5 rows", error_threshold=0, run_max_try=1,
+        environment_variables={"BROKEN": str(broken)},
+    )  # fmt: skip
+    assert support.mpibatch("run", job).returncode == 3
+    broken.unlink()
+    (tmp_path / "more.csv").write_text("id\n0\n")  # Not of the plan: nothing is walked again.
+    times = table.stat()
+    frame(40)[["id"]].to_csv(table, index=False)
+    refused = support.mpibatch("run", job)
+    assert refused.returncode == 2 and "has changed" in refused.stderr, support.words(refused)
+
+    frame(20)[["id"]].to_csv(table, index=False)
+    os.utime(table, ns=(times.st_atime_ns, times.st_mtime_ns))
+    continued = support.mpibatch("run", job)
+    assert continued.returncode == 0, support.words(continued)
+    assert "changed" not in continued.stderr
+    assert support.rows(tmp_path / "output") == [str(n) for n in range(20)]
+
+
+def test_a_finished_run_whose_table_has_changed_is_refused_without_a_survey(tmp_path: Path) -> None:
+    """Its answers would be about a file that is another one by the next start."""
+    on_workers = support.environment(**{IN_PLACE: "0"})
+    job = table_job(tmp_path, [{"parquet": "t.parquet"}], "def run(df): return df")
+    for rows, ends, arguments in [(10, 0, []), (20, 2, []), (30, 0, ["--fresh"])]:
+        frame(rows)[["id"]].to_parquet(tmp_path / "t.parquet")
+        ended = support.mpibatch("run", job, *arguments, env=on_workers)
+        assert ended.returncode == ends, support.words(ended)
+        assert not (tmp_path / "output" / ".mpibatch" / "survey").exists()
+    assert support.rows(tmp_path / "output") == [str(n) for n in range(30)]
 
 
 def test_a_dry_run_shows_rows(tmp_path: Path) -> None:

@@ -71,9 +71,10 @@ def test_short_returns_are_a_cause() -> None:
 
 def test_what_could_not_be_read_is_a_cause_of_its_own_beside_a_short_return() -> None:
     told = Told()
-    bad = [BadItem(1, ErrorReport("BadRecord", f"line {line}: 3 fields")) for line in (7, 9)]
+    bad = [BadItem(1, ErrorReport("BadRecord", f"line {line:,}: 3 fields")) for line in (7, 9_000)]
     told.causes.success(Piece(4, 0, 5), Succeeded(1, 3, 3, 0.0, 0.0, b"", bad=bad), 7)
     assert told.counts() == [("BadRecord: line 7: 3 fields", 2)]
+    assert told.causes.groups()[0].log is None, "the script has not run, so that nothing is logged"
     told.causes.success(Piece(5, 0, 5), Succeeded(1, 2, 2, 0.0, 0.0, b"", bad=bad), 7)
     assert told.counts()[0][1] == 4
     assert told.counts()[1] == ("ShortReturn: run() returned 2 elements for 3 items", 1)

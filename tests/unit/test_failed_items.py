@@ -14,6 +14,7 @@ import support
 
 from mpibatch.core import history
 from mpibatch.core.history import CAUSES, Facts
+from mpibatch.runtime import failed_items
 from mpibatch.runtime.failed_items import describe, shorts, write_failed_items
 from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.journal import Journal, write_about
@@ -144,6 +145,7 @@ def test_items_that_could_not_be_read_are_named_and_the_others_are_no_short_retu
     (line,) = run.written(1)
     assert (line["item"], line["mini_batch"], line["attempts"]) == (str(run.data / "item003"), 1, 1)
     assert line["error"] == {"type": "ValueError", "message": "bad"}
+    assert (line["worker"], line["log"]) == ("process001 on a", None)
     ((piece, items, error),) = shorts(run.folder, run.plan, run.facts)
     assert (piece, items, error.type) == (Piece(1, 1, 1), 1, "ValueError")
     run.session(2, good(3))
@@ -157,6 +159,15 @@ def test_a_short_return_beside_items_that_could_not_be_read(run: Run) -> None:
     assert named["item"] == str(run.data / "item002")
     assert (unnamed["item"], unnamed["count"]) == (None, 1)
     assert unnamed["error"]["message"] == "run() returned 0 elements for 1 items"
+
+
+def test_many_items_of_a_mini_batch_are_named_some_at_a_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.session(1, bad(1))
+    at_once = run.written(1)
+    monkeypatch.setattr(failed_items, "_AT_ONCE", 1)
+    assert run.written(1) == at_once and len(at_once) == 2
 
 
 def test_an_error_whose_report_is_damaged_is_still_told_of(run: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 import support
 
 from mpibatch.core.config import Job
-from mpibatch.errors import InputError, InterruptedByUser, StoppedError
+from mpibatch.errors import InputError, InterruptedByUser, StoppedError, StorageError
 from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts
 from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.record import Begun
@@ -60,10 +60,12 @@ class Stage:
         monkeypatch.setattr(module, "answer", lambda question: 2 * question)
         monkeypatch.setattr(module, "read_answer", int)
 
-    def rounds(self, *, workers: bool = True, now: Callable[[], float] | None = None) -> Rounds:
+    def rounds(
+        self, *, workers: bool = True, now: Callable[[], float] | None = None, state: str = "as before"
+    ) -> Rounds:
         return Rounds(
             self.job, self.folder, self.hold, self.run if workers else None, self.said.append,
-            clock=now or iter(range(10**6)).__next__,
+            state=lambda: state, clock=now or iter(range(10**6)).__next__,
         )  # fmt: skip
 
     def run(self, job: Job, begun: Begun) -> Round:
@@ -111,12 +113,24 @@ def test_what_was_answered_by_an_earlier_start_is_not_asked_again(stage: Stage) 
     assert stage.asked == [["/1", "/2"], ["/5"], ["/6"]]
 
 
+def test_what_was_answered_about_files_that_have_changed_since_is_asked_again(stage: Stage) -> None:
+    assert stage.rounds().ask([1]) == [2]
+    assert stage.rounds(state="changed").ask([1]) == [2]
+    assert stage.asked == [["/1"], ["/1"]]
+
+
 @pytest.mark.parametrize(
     ("fields", "orderly", "kind", "words"),
     [
         ({"verdict": "stopped", "exit_code": 75, "reason": "got SIGTERM"}, True, StoppedError, "got SIGTERM"),
         ({"verdict": "stopped", "exit_code": 130}, True, InterruptedByUser, "Start again"),
         ({}, False, StoppedError, "a worker was lost"),
+        (
+            {"verdict": "failed", "exit_code": 74, "reason": "no space left"},
+            True,
+            StorageError,
+            "no space left",
+        ),
         ({"verdict": "no_workers", "reason": "no worker is left"}, True, InputError, "no worker is left"),
         (
             {

@@ -50,7 +50,7 @@ from mpibatch.runtime.worker import (
     SHORTEST_PATIENCE_S,
     Worker,
 )
-from mpibatch.work import Assignment, ErrorReport, Failed, Paths, Succeeded
+from mpibatch.work import Assignment, BadItem, ErrorReport, Failed, Paths, Succeeded
 
 RUN_S, INIT_S, SHUTDOWN_S, HEARTBEAT_S, SILENCE_S = 60.0, 600.0, 30.0, 5.0, 60.0
 ERROR = ErrorReport("OSError", "no model")
@@ -351,6 +351,21 @@ def test_large_fragments_are_announced_and_pulled(stage: Stage) -> None:
     assert stage.said() == [Outcomes([just])]
 
     stage.tell(Pull(1), Pull(1), Pull(7))
+    assert stage.said() == [Outcomes([large])]
+    granted(child)
+    end(stage)
+
+
+def test_many_bad_items_are_announced_and_pulled_too(stage: Stage) -> None:
+    child = stage.ready()
+    bad = [BadItem(n, ErrorReport("BadRecord", "x" * 100)) for n in range(ANNOUNCE_BYTES // 100)]
+    large = Succeeded(1, 1, 1, 1.0, 1.0, b"row\n", bad=bad)
+    stage.tell(grant(1))
+    stage.from_child(child, Outcomes([large]))
+    [announced] = [one for said in stage.said() if isinstance(said, Outcomes) for one in said.announced]
+    assert isinstance(announced.outcome, Succeeded) and not announced.outcome.bad
+    assert announced.length == large.length > ANNOUNCE_BYTES
+    stage.tell(Pull(1))
     assert stage.said() == [Outcomes([large])]
     granted(child)
     end(stage)

@@ -6,6 +6,7 @@ a lost worker, a stop and a new start mean what they mean for all work: what is 
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpibatch.core.config import Job, ListInput
-from mpibatch.errors import InputError, InterruptedByUser, StoppedError
+from mpibatch.errors import InputError, InterruptedByUser, StoppedError, StorageError
 from mpibatch.results import JobResult
 from mpibatch.runtime.plan_file import PlanWriter
 from mpibatch.runtime.planner import PLAN_NAME, Plan, open_plan
@@ -42,7 +43,11 @@ RunRound = Callable[[Job, Begun], Round]
 
 
 class Rounds:
-    """The `Ask` of one start. `folder`: the run's own; `run`: None where there are no workers (a dry run)."""
+    """The `Ask` of one start. `folder`: the run's own; `run`: None where there are no workers (a dry run).
+
+    `state` says which files there are, of what size and time: an answer counts as long as that stays. It is only
+    called once workers are asked.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Rounds:
         run: RunRound | None,
         say: Callable[[str], None],
         *,
+        state: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = job
@@ -60,6 +66,7 @@ class Rounds:
         self._run = run
         self._say = say
         self._in_place_s = float(os.environ.get(IN_PLACE, IN_PLACE_S))
+        self._state = functools.cache(state)
         self._clock = clock
         self._rounds = 0
 
@@ -77,7 +84,7 @@ class Rounds:
     def _on_workers(self, questions: Sequence[Any], run: RunRound, lease: Hold) -> list[Any]:
         job = survey_job(self._job, self._folder / f"survey-{self._rounds}")
         folder = RunFolder(job.output)
-        plan = _plan(folder, questions)
+        plan = _plan(folder, questions, self._state())
         result = finished(folder)
         if result is None:
             self._say(f"surveying the inputs on the workers: {len(questions):,} parts")
@@ -126,8 +133,8 @@ def survey_job(job: Job, folder: Path) -> Job:
     )
 
 
-def _plan(folder: RunFolder, questions: Sequence[Any]) -> Plan:
-    """The plan of a round. What an earlier start has answered stays, if it was asked the same."""
+def _plan(folder: RunFolder, questions: Sequence[Any], state: str) -> Plan:
+    """The plan of a round. What an earlier start has answered stays, if it was asked the same of the same files."""
     aside = folder.root.with_name(f"{folder.root.name}.plan")
     aside.mkdir(parents=True, exist_ok=True)
     with PlanWriter(aside / PLAN_NAME, 1) as writer:
@@ -138,7 +145,7 @@ def _plan(folder: RunFolder, questions: Sequence[Any]) -> Plan:
             "inputs": [{"kind": "list", "text": "", "items": items}],
             "remarks": [],
         }
-        writer.finish(header, ["survey", items])
+        writer.finish(header, ["survey", items, state])
     plan = open_plan(aside)
     if _fingerprint(folder) != plan.fingerprint:
         shutil.rmtree(folder.root, ignore_errors=True)
@@ -162,7 +169,9 @@ def _check(ended: Round) -> None:
             raise StoppedError("a worker was lost while the inputs were surveyed. Start again to go on.")
         return
     if result.verdict == "stopped":
-        kind = InterruptedByUser if result.exit_code == InterruptedByUser.exit_code else StoppedError
-        raise kind(f"stopped while the inputs were surveyed ({result.reason}). Start again to go on.")
+        interrupted = result.exit_code == InterruptedByUser.exit_code
+        stopped = InterruptedByUser if interrupted else StoppedError
+        raise stopped(f"stopped while the inputs were surveyed ({result.reason}). Start again to go on.")
     cause = result.first_cause.error if result.first_cause is not None else result.reason
-    raise InputError(f"the inputs could not be surveyed: {cause}")
+    kind = StorageError if result.exit_code == StorageError.exit_code else InputError
+    raise kind(f"the inputs could not be surveyed: {cause}")
