@@ -16,6 +16,7 @@ from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.work import ErrorReport, Failed, Outcome, Succeeded
 
 FORMATS_WITH_FORMS = ("csv", "parquet", "hdf5")
+_KEPT = ". Rows of an earlier session are kept: if it is these that are wrong, begin anew with --fresh"
 
 
 class Forms:
@@ -26,6 +27,7 @@ class Forms:
         self._merged: Form | None = None
         for own in known:
             self.add(own)
+        self._hint = _KEPT if known else ""
 
     @property
     def merged(self) -> bytes | None:
@@ -43,7 +45,10 @@ class Forms:
             self._with(own)
         except Unmergeable as error:
             return Failed(
-                outcome.attempt, "not_encodable", ErrorReport("NotEncodable", str(error)), outcome.run_s
+                outcome.attempt,
+                "not_encodable",
+                ErrorReport("NotEncodable", f"{error}{self._hint}"),
+                outcome.run_s,
             )
         return outcome
 
