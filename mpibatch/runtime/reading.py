@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Protocol, assert_never
 
@@ -15,6 +16,9 @@ from mpibatch.messages import InputSpec
 from mpibatch.outputs.encoding import ItemKeys
 from mpibatch.runtime.entry_script import MiniBatch
 from mpibatch.work import Assignment, Members, Paths, Slice, Slices
+
+_FS_ENCODING = sys.getfilesystemencoding()
+_FS_ERRORS = sys.getfilesystemencodeerrors()
 
 
 class MembersReader(Protocol):
@@ -114,7 +118,8 @@ def open_table(options: TableOptions, setup: bytes) -> Reader:
 def paths(work: Assignment) -> MiniBatch:
     """The items of a piece of files, as `os.fsdecode` spells them."""
     assert isinstance(work.source, Paths)
-    items = MiniBatch(os.fsdecode(work.source.blob).split("\0"))
+    # As `os.fsdecode`, which looks at its argument first: this is done for each mini-batch.
+    items = MiniBatch(work.source.blob.decode(_FS_ENCODING, _FS_ERRORS).split("\0"))
     items.task_id = work.mini_batch
     return items
 
