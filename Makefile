@@ -3,7 +3,7 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format types bench example clean
+.PHONY: help venv test faults lint format types bench example clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -14,6 +14,9 @@ venv:  ## .venv with this checkout, the mpich wheel, the example's packages and 
 
 test:  ## all tests, with ruff, mypy and the floors among them
 	$(PYTHON) -m pytest
+
+faults:  ## 200 scenarios of the kill matrix, and a table of how the runs got over them
+	MPIBATCH_FAULTS=$${MPIBATCH_FAULTS:-200} $(PYTHON) -m pytest -q tests/faults/test_kills.py
 
 lint:  ## ruff: rules and format, nothing is changed
 	$(PYTHON) -m ruff check

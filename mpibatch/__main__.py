@@ -11,14 +11,23 @@ from mpibatch.errors import EXIT_INTERRUPTED, MpibatchError, tell
 def main() -> int:
     """Run the command line. Only a bug of ours shows a traceback of ours."""
     _open_closed_streams()
+    import click
+
     from mpibatch.cli import cli
 
     try:
-        cli.main(prog_name="mpibatch", standalone_mode=True)
+        # Not `cli.main`, which takes an interrupt for an exit code that is that of a bug here.
+        with cli.make_context("mpibatch", sys.argv[1:]) as context:
+            cli.invoke(context)
     except MpibatchError as error:
         tell(error)
         return error.exit_code
-    except KeyboardInterrupt:
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     return 0
 

@@ -29,13 +29,24 @@ def cli() -> None:
 )
 @click.option("--output", type=click.Path(), help="The run folder, in place of the job file's.")
 @click.option("--fresh", is_flag=True, help="Throw the run that is in the run folder away and begin anew.")
+@click.option(
+    "--only-failed",
+    is_flag=True,
+    help="Try the failed items of a complete run again; their rows take their places in the output.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the job and the script, and show the plan; run nothing.")
-def run(job: str, sets: tuple[str, ...], output: str | None, fresh: bool, dry_run: bool) -> None:
+def run(
+    job: str, sets: tuple[str, ...], output: str | None, fresh: bool, only_failed: bool, dry_run: bool
+) -> None:
     """Run JOB, a YAML file; or go on with it where it stopped.
 
     Under mpirun or srun this process is a rank of the world that they start. Without them, a job of more
     than one process starts mpiexec here.
     """
+    if fresh and only_failed:
+        raise click.UsageError(
+            "--fresh throws the run away whose failed items --only-failed tries again: leave one out"
+        )
     if dry_run:
         from mpibatch.dry_run import dry_run as show
 
@@ -43,7 +54,9 @@ def run(job: str, sets: tuple[str, ...], output: str | None, fresh: bool, dry_ru
         return
     from mpibatch.start import start
 
-    sys.exit(start(job, sets=sets, output=output, fresh=fresh, started_at=_started_at()))
+    sys.exit(
+        start(job, sets=sets, output=output, fresh=fresh, only_failed=only_failed, started_at=_started_at())
+    )
 
 
 @cli.command()

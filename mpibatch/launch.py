@@ -33,7 +33,11 @@ RANKS = (
 TTY = "MPIBATCH_TTY"
 """Variable: the terminal of the parent that started a world here, as rank 0 has none of its own."""
 STARTED = "MPIBATCH_STARTED"
-"""Variable: when that parent was started, by `time.monotonic`."""
+"""Variable: when that parent started this world, by `time.monotonic`."""
+FIRST_STARTED = "MPIBATCH_FIRST_STARTED"
+"""Variable: when the parent itself was started."""
+ONLY_AT_FIRST = ("--fresh", "--only-failed")
+"""Words of the command line that are left out to continue: they would throw away what is finished."""
 
 
 UNKNOWN = 0

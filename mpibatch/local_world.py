@@ -1,37 +1,32 @@
 """A world of ranks started here: `mpiexec` as a child, and what its parent does meanwhile.
 
-The parent and rank 0 speak through a folder: the parent's signals go there, the exit code comes from there.
-So no signal need reach the launcher, which would kill its ranks.
+The parent and rank 0 speak through a folder (`runtime.local_folder`). Once a second the parent looks whether rank 0
+is frozen, and whether anything of the world stays when it has ended.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from mpibatch.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError, StoppedError, tell
-from mpibatch.launch import STARTED, TTY
+import msgspec
+
+from mpibatch.errors import EXIT_CODES, LaunchError
 from mpibatch.runtime.lease import process_started
-from mpibatch.runtime.stops import (
-    BEGUN_FILE,
-    EXIT_CODE_FILE,
-    LOCAL_FOLDER,
-    PARENT,
-    SIGNALS_FILE,
-    catch_signals,
-)
-from mpibatch.runtime.supervisor import interpreter_command
+from mpibatch.runtime.local_folder import BEAT_FILE, BEGUN_FILE, EXIT_CODE_FILE, SESSION_FILE
+from mpibatch.runtime.local_processes import end_world, is_frozen, processes_of
 
-_CALL = "from mpibatch.__main__ import main; raise SystemExit(main())"
+LOOK_S = 1.0
+MOST_LOOKS_AT_LAUNCHER = 5
+"""So many looks long the launcher may live on without rank 0, or with no rank that ends."""
+MOST_LOOKS_AT_ENDING = 75
+"""So many looks long ranks may take to end after rank 0 has told its exit code. More than they wait for each
+other (`worker_rank.PART_S`, `DISMISS_S`)."""
 
 
 def find_mpiexec() -> str:
@@ -69,73 +64,104 @@ def launcher_command(mpiexec: str, ranks: int) -> tuple[list[str], dict[str, str
     return command, as_root
 
 
-class _Parent:
-    """Signals of this process become lines of a file that rank 0 reads."""
+class WorldEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a world ended."""
 
-    def __init__(self, folder: Path) -> None:
+    code: int | None
+    """The exit code that rank 0 told; None: the world was lost."""
+    how: str
+    """What ended it, in words."""
+    begun: bool
+    """Rank 0 had begun, so that the launcher works."""
+    in_session: bool
+    """The run was prepared: now it can be continued."""
+
+
+class World:
+    """Started at once; `wait` for its end. `folder` is the one that its ranks know of.
+
+    `patience_s`: after so many seconds without a sign of rank 0, counted in looks, it is frozen. So the time in
+    which the whole machine stood still does not count.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], folder: Path, patience_s: float
+    ) -> None:
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._count = 0
-        self.interrupted = False
-
-    def install(self) -> None:
-        catch_signals(self._pass_on)
-
-    def watch(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        self.interrupted = self.interrupted or number == signal.SIGINT
-        with contextlib.suppress(OSError):  # All has ended a moment ago.
-            # Appended, as the next signal may come in the midst of this.
-            with open(self._folder / SIGNALS_FILE, "a", encoding="ascii") as file:
-                file.write(f"{signal.Signals(number).name}\n")
-            if self._count > 2 and self._process is not None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-
-def run_world(arguments: Sequence[str], ranks: int, started_at: float) -> int:
-    """Run `mpibatch ARGUMENTS` as a world of so many ranks here; the exit code of rank 0."""
-    mpiexec = find_mpiexec()
-    with tempfile.TemporaryDirectory(prefix="mpibatch-local-") as name:
-        folder = Path(name)
-        parent = _Parent(folder)
-        parent.install()
-        command, variables = launcher_command(mpiexec, ranks)
-        environment = {
-            **os.environ,
-            **variables,
-            LOCAL_FOLDER: name,
-            STARTED: str(started_at),
-            PARENT: f"{os.getpid()}:{process_started(os.getpid())}",
-        }
-        if sys.stderr.isatty():
-            environment[TTY] = os.ttyname(sys.stderr.fileno())
+        self._patience_s = patience_s
+        self._over = threading.Event()
+        self._why = ""
+        self._beat: tuple[str, int] | None = None
+        self._looks = {"silent": 0, "dead": 0, "ending": 0}
         # In a session of its own, so that a terminal's Ctrl-C reaches this process and not the launcher.
-        command += [*interpreter_command(None, _CALL), *arguments]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
-        parent.watch(process)
-        returncode = process.wait()
-        return _exit_code(folder, command, returncode, parent.interrupted)
-
-
-def _exit_code(folder: Path, command: list[str], returncode: int, interrupted: bool) -> int:
-    try:
-        code = int((folder / EXIT_CODE_FILE).read_text())
-    except (FileNotFoundError, ValueError):
-        if (folder / EXIT_CODE_FILE).exists() and returncode in EXIT_CODES:
-            return returncode  # The disk is full, so rank 0 could only say it by its own exit code.
-        if not interrupted and not (folder / BEGUN_FILE).exists():
-            raise LaunchError(
-                f"{command[0]} ended with {returncode} before rank 0 had begun; what it said stands above."
-                f" The command was: {shlex.join(command)}"
-            ) from None
-        tell(
-            StoppedError(
-                f"the MPI ranks were lost (mpiexec ended with {returncode}) before the run ended."
-                " What was finished is kept: start the same command again to continue."
-            )
+        self._launcher = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
-        return EXIT_INTERRUPTED if interrupted else EXIT_STOPPED
-    return EXIT_INTERRUPTED if interrupted and code == EXIT_STOPPED else code
+
+    def wait(self) -> WorldEnd:
+        """Until the launcher has ended; then nothing of the world is left."""
+        watch = threading.Thread(target=self._keep_watch, name="watch", daemon=True)
+        watch.start()
+        returncode = self._launcher.wait()
+        self._over.set()
+        watch.join()
+        end_world(str(self._folder))
+        return WorldEnd(
+            code=self._told(returncode),
+            how=self._why or f"mpiexec ended with {returncode}",
+            begun=(self._folder / BEGUN_FILE).exists(),
+            in_session=(self._folder / SESSION_FILE).exists(),
+        )
+
+    def kill(self) -> None:
+        """All of it, now; `wait` returns soon."""
+        self._launcher.kill()
+
+    def _told(self, returncode: int) -> int | None:
+        file = self._folder / EXIT_CODE_FILE
+        try:
+            return int(file.read_text())
+        except (FileNotFoundError, ValueError):
+            # There and empty: the disk is full, so rank 0 could only say it by its own exit code.
+            return returncode if file.exists() and returncode in EXIT_CODES else None
+
+    def _keep_watch(self) -> None:
+        while not self._over.wait(LOOK_S):
+            why = self._ending() if (self._folder / EXIT_CODE_FILE).exists() else self._running()
+            if why:
+                self._why = why
+                self.kill()
+                return
+
+    def _running(self) -> str:
+        """Why the world has to be killed now; nothing, if it need not."""
+        file = self._folder / BEAT_FILE
+        try:
+            told, touched = file.read_text(), file.stat().st_mtime_ns
+        except OSError:  # Not begun; or rank 0 had no room to tell.
+            return ""
+        pid, _, started = told.partition(":")
+        if not started:
+            return ""
+        alive = process_started(int(pid)) == int(started)
+        if self._seen_too_often("dead", not alive, MOST_LOOKS_AT_LAUNCHER):
+            return "rank 0 has died, and mpiexec lived on"
+        same = self._beat == (told, touched)
+        self._beat = (told, touched)
+        if self._seen_too_often("silent", same, round(self._patience_s / LOOK_S)):
+            return f"rank 0 was frozen for {self._patience_s:g} s, and has been killed"
+        return ""
+
+    def _ending(self) -> str:
+        self._looks["ending"] += 1
+        looks = self._looks["ending"]
+        if looks < MOST_LOOKS_AT_LAUNCHER:
+            return ""
+        stuck = is_frozen(self._launcher.pid) or not any(
+            found.is_rank for found in processes_of(str(self._folder))
+        )
+        return "ranks did not end, and have been killed" if stuck or looks > MOST_LOOKS_AT_ENDING else ""
+
+    def _seen_too_often(self, what: str, seen: bool, most: int) -> bool:
+        self._looks[what] = self._looks[what] + 1 if seen else 0
+        return self._looks[what] >= max(1, most)

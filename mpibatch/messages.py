@@ -76,6 +76,10 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
     heartbeat_s: float
     silence_s: float
     """Seconds without a word from rank 0 after which the worker ends its rank."""
+    lost_file: bytes = b""
+    """What its guardian makes if the worker ends without a word; empty: nothing."""
+    processors_here: int = 0
+    """How many processors its node has in this session, for words to people; 0: unknown."""
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant"):
@@ -160,7 +164,9 @@ class GaveUp(msgspec.Struct, frozen=True, tag="gave_up"):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
-    """Worker to coordinator: still here."""
+    """Worker to coordinator: still here. `progress`: `run()` has said since the last one that it gets on."""
+
+    progress: bool = False
 
 
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):

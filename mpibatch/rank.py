@@ -1,8 +1,7 @@
-"""What one rank does, from its first word to its last: rank 0 coordinates, the others work or stay idle."""
+"""What rank 0 does, from its first word to its last: it coordinates. The others: `worker_rank`."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shlex
@@ -10,19 +9,23 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpibatch.core.framing import encode
 from mpibatch.core.ranks import Place, Roles, assign
-from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_STOPPED, MpibatchError, tell
-from mpibatch.launch import quiet_exit
+from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, MpibatchError, tell
+from mpibatch.launch import ONLY_AT_FIRST, quiet_exit
 from mpibatch.messages import Dismissed
-from mpibatch.runtime.files import storing
-from mpibatch.runtime.stops import BEGUN_FILE, EXIT_CODE_FILE, Signals, Stops, tell_parent
-from mpibatch.runtime.transport import HubPort, LocalPort, MpiPort, Port
-from mpibatch.runtime.waiting import Backoff
+from mpibatch.runtime.local_folder import BEGUN_FILE, EXIT_CODE_FILE, SESSION_FILE, beat, tell_parent
+from mpibatch.runtime.mpi_port import MpiPort
+from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.runtime.stops import Signals, Stops
+from mpibatch.runtime.transport import COORDINATOR, AwakePort, HubPort, LocalPort, Port, WorldPort
+from mpibatch.runtime.wall_time import WallTime
 from mpibatch.runtime.worker import Worker
+from mpibatch.worker_rank import DISMISS_S, PART_S, end_mpi
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,13 +33,8 @@ if TYPE_CHECKING:
     from mpibatch.core.config import Job
     from mpibatch.monitor.progress import Progress
     from mpibatch.runtime.record import Begun
-
-LOOK_S = 1.0
-DISMISS_S = 5.0
-PART_S = 60.0
-"""How long ranks wait for each other's last word: one may have much scratch to remove."""
-WORKER_SLEEP_S = 0.02
-"""Longest sleep of a worker: its processor wakes it, and what rank 0 says can wait so long."""
+    from mpibatch.runtime.session import Ended, Observer
+    from mpibatch.runtime.surveying.rounds import RunRound
 
 
 def gather_places(comm: MPI.Comm | None) -> list[Place]:
@@ -53,70 +51,15 @@ def gather_places(comm: MPI.Comm | None) -> list[Place]:
     return [Place(number, node, host) for number, (node, host) in enumerate(comm.allgather((node, host)))]
 
 
-def be_worker(comm: MPI.Comm, places: list[Place]) -> int:
-    """Any rank but 0: until it is dismissed."""
-    rank = comm.Get_rank()
-    port = MpiPort(comm)
-    worker = Worker(port, rank=rank, host=places[rank].host)
-    try:
-        _stand_back()
-        signals = Signals()
-        signals.install()
-        orderly = _serve(worker, signals)
-    except BaseException:
-        # Not ours to decide what becomes of the run: rank 0 sees that this rank is gone.
-        traceback.print_exc()
-        worker.abandon()
-        quiet_exit(EXIT_BUG)
-    if not worker.over:
-        worker.abandon()
-    if not orderly:
-        time.sleep(DISMISS_S)  # Rank 0 has the launcher end us, with its own exit code. This is if it cannot.
-        quiet_exit(0)
-    if not port.part([0], PART_S):
-        quiet_exit(0)
-    _end_mpi()
-    return 0
-
-
-def _stand_back() -> None:
-    """A supervisor that wakes must not push a processor aside that computes: it waits for the next free moment.
-
-    What is with the processors covers that wait. They get the usual scheduling back.
-    """
-    with contextlib.suppress(OSError):  # Not allowed here: it only costs some microseconds a mini-batch.
-        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-
-
-def _serve(worker: Worker, signals: Signals) -> bool:
-    """Step the worker to its dismissal; whether MPI can be ended."""
-    backoff = Backoff(WORKER_SLEEP_S)
-    parent = os.getppid()
-    told = False
-    next_look = 0.0
-    while worker.dismissed is None:
-        found = worker.step()
-        if signals.got and not told:
-            told = True
-            worker.ask_to_stop(signals.got[0].name)
-        now = time.monotonic()
-        if now > next_look:
-            next_look = now + LOOK_S
-            if os.getppid() != parent or worker.coordinator_silent():
-                worker.abandon()
-                quiet_exit(EXIT_STOPPED)
-        backoff.rest(found, worker.fds(), patience_s=worker.patience_s)
-    return worker.dismissed.orderly
-
-
 def be_coordinator(
-    comm: MPI.Comm | None, places: list[Place], coordinate: Callable[[Port | None], tuple[int, bool]]
+    comm: MPI.Comm | None, places: list[Place], coordinate: Callable[[WorldPort | None], tuple[int, bool]]
 ) -> int:
     """Rank 0: `coordinate` is given the port to the other ranks and returns (exit code, whether the end was
     orderly). Whatever happens, the other ranks are dismissed and the exit code is told."""
     port = MpiPort(comm) if comm is not None else None
     code, orderly = EXIT_BUG, False
     tell_parent(BEGUN_FILE)
+    beat()
     try:
         code, orderly = coordinate(port)
     except MpibatchError as error:
@@ -130,13 +73,22 @@ def be_coordinator(
     finally:
         local = tell_parent(EXIT_CODE_FILE, str(code))
         if comm is not None and port is not None:
-            for place in places[1:]:
-                port.send(place.rank, encode(Dismissed(orderly)))
-            if not (orderly and port.part(range(1, len(places)), PART_S)):
-                _let_leave(port)
-                comm.Abort(code)  # MPI_Finalize could not return, and to go without it hides the exit code.
-            _end_mpi()
+            _dismiss(comm, port, range(1, len(places)), orderly, code)
     return 0 if local else code  # Else the launcher would add words of its own.
+
+
+def _dismiss(comm: MPI.Comm, port: MpiPort, others: Sequence[int], orderly: bool, code: int) -> None:
+    """Have all ranks end. Returns only if this one can end in the usual way."""
+    for rank in others:
+        port.send(rank, encode(Dismissed(orderly)))
+    if orderly and port.part(others, PART_S):
+        end_mpi()
+        return
+    # MPI_Finalize could not return.
+    _let_leave(port)
+    if port.failed() and _all_end(port, others):
+        quiet_exit(code)  # Such a launcher takes the exit code from here, without words of its own.
+    comm.Abort(code)  # To go without it hides the exit code, and leaves who does not listen.
 
 
 def _let_leave(port: Port) -> None:
@@ -146,23 +98,33 @@ def _let_leave(port: Port) -> None:
         time.sleep(0.001)
 
 
-def _end_mpi() -> None:
-    from mpi4py import MPI
-
-    MPI.Finalize()
+def _all_end(port: MpiPort, others: Sequence[int]) -> bool:
+    """Whether all other ranks are dead within some seconds, where MPI tells of that."""
+    end = time.monotonic() + DISMISS_S
+    while not set(others).issubset(port.failed()):
+        if time.monotonic() > end:
+            return False
+        port.receive()
+        time.sleep(0.01)
+    return True
 
 
 def coordinate(
-    job: Job, *, places: list[Place], port: Port | None, fresh: bool, progress: Progress, started_at: float
+    job: Job,
+    *,
+    places: list[Place],
+    port: WorldPort | None,
+    fresh: bool,
+    only_failed: bool,
+    progress: Progress,
+    started_at: float,
+    first_started_at: float,
 ) -> tuple[int, bool]:
-    """Run the job from rank 0: (exit code, whether the end was orderly)."""
+    """Run the job from rank 0: (exit code, whether the end was orderly). `started_at`: when this world was, and
+    `first_started_at` the command, from which the wall time counts."""
     from mpibatch.core.config import job_warnings
-    from mpibatch.monitor.progress import SurveyProgress
     from mpibatch.monitor.summary import summary
     from mpibatch.runtime.begin import Reused, begin
-    from mpibatch.runtime.run_folder import RunFolder
-    from mpibatch.runtime.session import Session
-    from mpibatch.runtime.surveying.rounds import Round
 
     signals = Signals()
     signals.install()
@@ -170,40 +132,79 @@ def coordinate(
         roles = assign(places, job.process_count_per_node, job.node_count)
         for warning in [*job_warnings(job), *roles.warnings]:
             progress.say(f"warning: {warning}")
-        hub, local = _ports(port, roles, places[0].host)
-
-        def run_round(survey: Job, round_begun: Begun) -> Round:
-            stops = Stops(signals, RunFolder(job.output).stop, term_grace_s=job.term_grace_s)
-            with signals.noted():
-                ended = Session(
-                    survey, round_begun, workers=roles.workers, port=hub, local=local, stops=stops,
-                    observer=SurveyProgress(progress.say), started_at=time.monotonic(),
-                ).run()  # fmt: skip
-            return Round(ended.result, ended.orderly)
-
+        wall_time = WallTime(margin_s=job.drain_margin, started_at=first_started_at, limit_s=job.time_limit)
+        stop_file = RunFolder(job.output).stop
+        sessions = _Sessions(signals, stop_file, wall_time, roles, *_ports(port, roles, places[0].host))
         with signals.breaking_off():
             begun = begin(
-                job, fresh=fresh, say=progress.say, no_return=signals.no_return, run_round=run_round
-            )
+                job, fresh=fresh, only_failed=only_failed, say=progress.say, no_return=signals.no_return,
+                run_round=sessions.round_of(progress.say),
+            )  # fmt: skip
         if isinstance(begun, Reused):
             progress.close()
             _print(summary(begun.result, [], continue_command=""))
             _print(f"This run was complete already, and is reused: {begun.folder.root}")
             return 0, True
-        _log_to(begun, job.logging_level)
-        stops = Stops(signals, begun.folder.stop, term_grace_s=job.term_grace_s)
-        session = Session(
-            job, begun, workers=roles.workers, port=hub, local=local, stops=stops, observer=progress,
-            started_at=started_at,
-        )  # fmt: skip
-        ended = session.run()
+        tell_parent(SESSION_FILE)
+        _log_to(begun, job.logging_level, progress.say)
+        ended = sessions.run(job, begun, progress, started_at)
         begun.lease.release()
     finally:
         progress.close()
     # Again, but without what would throw away what is kept.
-    again = shlex.join(["mpibatch", *(word for word in sys.argv[1:] if word != "--fresh")])
+    again = shlex.join(["mpibatch", *(word for word in sys.argv[1:] if word not in ONLY_AT_FIRST)])
     _print(summary(ended.result, ended.causes, continue_command=again))
     return ended.result.exit_code, ended.orderly
+
+
+class _Sessions:
+    """What all sessions of this world have in common: that of the run, and before it those of a survey, which have
+    folders of their own, but are asked to stop in that of the run."""
+
+    def __init__(
+        self,
+        signals: Signals,
+        stop_file: Path,
+        wall_time: WallTime,
+        roles: Roles,
+        port: Port,
+        local: Worker | None,
+    ) -> None:
+        self._signals = signals
+        self._stop_file = stop_file
+        self._wall_time = wall_time
+        self._roles = roles
+        self._port = port
+        self._local = local
+        self._gone: frozenset[int] = frozenset()
+
+    def run(self, job: Job, begun: Begun, observer: Observer, started_at: float) -> Ended:
+        from mpibatch.runtime.session import Session
+
+        stops = Stops(
+            self._signals,
+            self._stop_file,
+            term_grace_s=job.term_grace_s,
+            wall_time=self._wall_time,
+        )
+        ended = Session(
+            job, begun, workers=self._roles.workers, port=self._port, local=self._local, stops=stops,
+            observer=observer, started_at=started_at, gone=self._gone,
+        ).run()  # fmt: skip
+        self._gone = ended.lost
+        return ended
+
+    def round_of(self, say: Callable[[str], None]) -> RunRound:
+        """Runs a session of a survey; meanwhile signals do not break off, as the session looks for them."""
+        from mpibatch.monitor.progress import SurveyProgress
+        from mpibatch.runtime.surveying.rounds import Round
+
+        def run_round(survey: Job, begun: Begun) -> Round:
+            with self._signals.noted():
+                ended = self.run(survey, begun, SurveyProgress(say), time.monotonic())
+            return Round(ended.result, ended.orderly)
+
+        return run_round
 
 
 def _print(words: str) -> None:
@@ -214,13 +215,15 @@ def _print(words: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _ports(port: Port | None, roles: Roles, host: str) -> tuple[Port, Worker | None]:
+def _ports(port: WorldPort | None, roles: Roles, host: str) -> tuple[Port, Worker | None]:
     """The coordinator's port to all workers, and the worker on rank 0, if rank 0 works."""
+    if port is not None and roles.idle:
+        port = AwakePort(port, roles.idle)
     if roles.coordinator_only:
         assert port is not None
         return port, None
     ours, workers = LocalPort.pair()
-    local = Worker(workers, rank=0, host=host)
+    local = Worker(workers, rank=COORDINATOR, host=host)
     return (HubPort(ours, port) if port is not None else ours), local
 
 
@@ -231,12 +234,16 @@ class _Log(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
 
 
-def _log_to(begun: Begun, level: str) -> None:
-    """The coordinator's own log: each thing that it decided."""
+def _log_to(begun: Begun, level: str, say: Callable[[str], None]) -> None:
+    """The coordinator's own log: each thing that it decided. The run does not depend on it."""
     path = begun.folder.logs / "sys" / "coordinator.txt"
-    with storing(str(path)):
+    handler: logging.Handler
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _Log(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        say(f"warning: {path} cannot be written ({error.strerror}): this start has no log of the coordinator")
+        handler = logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("mpibatch")
     logger.addHandler(handler)

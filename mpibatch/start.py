@@ -6,42 +6,63 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpibatch.errors import LaunchError, tell
-from mpibatch.launch import TTY, promised, speaks_for_all, world
-from mpibatch.runtime.stops import EXIT_CODE_FILE, tell_parent
+from mpibatch.launch import FIRST_STARTED, TTY, promised, speaks_for_all, world
+from mpibatch.runtime.local_folder import EXIT_CODE_FILE, tell_parent
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from mpibatch.core.config import Job
-    from mpibatch.runtime.transport import Port
+    from mpibatch.runtime.transport import WorldPort
 
 
-def start(path: str, *, sets: Sequence[str], output: str | None, fresh: bool, started_at: float) -> int:
+def start(
+    path: str,
+    *,
+    sets: Sequence[str],
+    output: str | None,
+    fresh: bool,
+    only_failed: bool = False,
+    started_at: float,
+) -> int:
     """Run the job file at `path`, in whatever role this process has; its exit code."""
+    asked = _Asked(path, sets, output, fresh, only_failed)
     if promised(os.environ) is None:
-        job = _load(path, sets, output)
+        job = asked.load()
         processes = _local_processes(job)
         if processes > 1:
-            from mpibatch.local_world import run_world
+            from mpibatch.restarts import Restarts, run_world
 
-            return run_world(sys.argv[1:], processes, started_at)
-        return _rank(None, path, sets, output, fresh, started_at)
+            restarts = Restarts(
+                most=job.max_restarts, patience_s=job.heartbeat_timeout, run_folder=job.output
+            )
+            return run_world(sys.argv[1:], processes, started_at, restarts)
+        return _rank(None, asked, started_at)
     try:
         comm = world(os.environ)
     except LaunchError as error:
         if speaks_for_all(os.environ):
             tell(error)
         return 0 if tell_parent(EXIT_CODE_FILE, str(error.exit_code)) else error.exit_code
-    return _rank(comm, path, sets, output, fresh, started_at)
+    return _rank(comm, asked, started_at)
 
 
-def _load(path: str, sets: Sequence[str], output: str | None) -> Job:
-    from mpibatch.runtime.jobfile import load_job
+class _Asked(NamedTuple):
+    """What the command line asks for."""
 
-    return load_job(path, sets=sets, output=output)
+    path: str
+    sets: Sequence[str]
+    output: str | None
+    fresh: bool
+    only_failed: bool
+
+    def load(self) -> Job:
+        from mpibatch.runtime.jobfile import load_job
+
+        return load_job(self.path, sets=self.sets, output=self.output)
 
 
 def _local_processes(job: Job) -> int:
@@ -54,27 +75,27 @@ def _local_processes(job: Job) -> int:
     return job.process_count_per_node or 1
 
 
-def _rank(
-    comm: MPI.Intracomm | None,
-    path: str,
-    sets: Sequence[str],
-    output: str | None,
-    fresh: bool,
-    started_at: float,
-) -> int:
-    from mpibatch.rank import be_coordinator, be_worker, coordinate, gather_places
+def _rank(comm: MPI.Intracomm | None, asked: _Asked, started_at: float) -> int:
+    from mpibatch.rank import be_coordinator, coordinate, gather_places
+    from mpibatch.worker_rank import be_worker
 
     places = gather_places(comm)
     if comm is not None and comm.Get_rank() != 0:
         return be_worker(comm, places)
 
-    def work(port: Port | None) -> tuple[int, bool]:
+    def work(port: WorldPort | None) -> tuple[int, bool]:
         from mpibatch.monitor.progress import make_progress
 
-        job = _load(path, sets, output)
-        progress = make_progress(sys.stderr, os.environ.get(TTY), job.name, time.monotonic)
+        job = asked.load()
         return coordinate(
-            job, places=places, port=port, fresh=fresh, progress=progress, started_at=started_at
+            job,
+            places=places,
+            port=port,
+            fresh=asked.fresh,
+            only_failed=asked.only_failed,
+            progress=make_progress(sys.stderr, os.environ.get(TTY), job.name, time.monotonic),
+            started_at=started_at,
+            first_started_at=float(os.environ.get(FIRST_STARTED, started_at)),
         )
 
     return be_coordinator(comm, places, work)

@@ -50,6 +50,8 @@ class Slice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="slice")
     sorted: bool = False
     """Its rows have been sorted: which rows of the file called `name` they are stands beside it (see
     `inputs.sorted_rows`), where `row` is the place of the mini-batch's first row."""
+    error: str | None = None
+    """Why the file cannot be read, as the survey has found: it is one item, and nobody looks into it again."""
 
 
 class Slices(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="slices"):
@@ -113,8 +115,11 @@ class BadItem(msgspec.Struct, frozen=True, gc=False, array_like=True):
     error: ErrorReport
 
 
-Cause = Literal["raised", "bad_return", "not_encodable", "timed_out", "died", "unreadable"]
-"""Why an attempt failed. All of them cost a try; losses of workers are no failures of an attempt."""
+Cause = Literal[
+    "raised", "bad_return", "not_encodable", "bad_rows", "timed_out", "died", "unreadable", "out_of_memory"
+]
+"""Why an attempt failed. All of them cost a try; losses of workers are no failures of an attempt. `bad_rows`: what
+was returned is no output of these items, or does not go together with other rows: no single item's fault."""
 
 _BAD_ITEM_BYTES = 32
 """About what a bad item takes besides its texts."""

@@ -17,8 +17,18 @@ from pathlib import Path
 import pytest
 import support
 
+from mpibatch.local_world import find_mpiexec, is_open_mpi
+
 GRACE_S = 10.0
 """For processes that have just been told to end, or whose parent was killed."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about another MPI than the one that is here."""
+    about_open_mpi = [item for item in items if item.get_closest_marker("open_mpi")]
+    if about_open_mpi and not is_open_mpi(find_mpiexec()):
+        items[:] = [item for item in items if item not in about_open_mpi]
+        config.hook.pytest_deselected(items=about_open_mpi)
 
 
 @pytest.fixture(scope="session", autouse=True)

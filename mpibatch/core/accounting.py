@@ -35,20 +35,21 @@ class Tally(msgspec.Struct, kw_only=True):
     attempts: int = 0
     rows: int = 0
 
-    def success(self, items: int, succeeded: int, rows: int) -> None:
-        """A mini-batch of `items` ended; a short return leaves failed items, no failed mini-batch.
+    def success(self, items: int, succeeded: int, rows: int, *, whole: bool = True) -> None:
+        """`items` ended: a mini-batch, or a piece of one that is not `whole` by that.
 
-        `succeeded` is what a worker said: beyond `items` it counts as all of them, below 0 as none.
+        A short return leaves failed items, no failed mini-batch. `succeeded` is what a worker said: beyond
+        `items` it counts as all of them, below 0 as none.
         """
         succeeded = max(0, min(succeeded, items))
-        self.mini_batches_succeeded += 1
+        self.mini_batches_succeeded += whole
         self.items_succeeded += succeeded
         self.items_failed += items - succeeded
         self.rows += rows
 
-    def failure(self, items: int) -> None:
-        """A mini-batch of `items` has used up its tries."""
-        self.mini_batches_failed += 1
+    def failure(self, items: int, *, first: bool = True) -> None:
+        """A piece of `items` has failed for good, and so has its mini-batch, if this is the `first` one of it."""
+        self.mini_batches_failed += first
         self.items_failed += items
 
     @property

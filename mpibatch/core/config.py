@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from mpibatch.core.arguments import argument_text, read_arguments, suspicious_arguments
+from mpibatch.core.fault_keys import read_faults
 from mpibatch.core.job_inputs import ArchiveInput, FilesInput, JobInput, ListInput, are_tables
 from mpibatch.core.job_keys import ALIASES, LEGAL_KEYS, MAY_BE_EMPTY, SIMPLE
 from mpibatch.core.job_name import read_name
@@ -21,6 +22,7 @@ from mpibatch.core.mini_batch_size import DEFAULT_TABLE_SIZE, read_file_count, r
 from mpibatch.core.partition_keys import read_partition_keys
 from mpibatch.core.places import Places, contains, unchanged
 from mpibatch.core.read_inputs import read_inputs
+from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.core.row_keys import read_rows
 from mpibatch.core.sets import apply_sets
 from mpibatch.core.settings import Check, Problems, printable, shown, text, whole_number
@@ -85,6 +87,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     allowed_failed_percent: float | None = None
     run_invocation_timeout: float = 60.0
     run_max_try: int = 3
+    retry_backoff: RetryBackoff | None = None
+    """None: what has failed is tried again at once."""
+    isolate_failures: bool = True
+    """A mini-batch that has used its tries is bisected until the items are found that fail."""
+    straggler_copies: bool = False
+    """Idle workers get copies of what runs longest: for scripts without side effects."""
+    progress_update_timeout: float | None = None
+    """Seconds without a finished mini-batch, or a heartbeat of the script, after which the run stops."""
+    heartbeat_timeout: float = 60.0
+    """Seconds of silence after which a rank is taken for lost."""
+    max_restarts: int = 3
+    """How often a world that was started here is started again after it was lost."""
+    time_limit: float | None = None
+    """Seconds of wall time from the start, where no batch system knows."""
+    drain_margin: float = 120.0
+    """Seconds before the end of the wall time from which on nothing new starts."""
     init_timeout: float = 600.0
     shutdown_timeout: float = 30.0
     """Seconds that `shutdown()` may take."""
@@ -128,6 +146,7 @@ def parse_job(
         if key in given:
             values[key] = problems.take(key, given[key], check)
     values |= read_rows(problems, given, values)
+    values |= read_faults(problems, given, values)
     values |= _error_threshold(problems, given)
     values |= _entry(problems, given, places, is_file)
     values |= _paths(problems, given, places)

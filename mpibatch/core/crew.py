@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from mpibatch.core.backlog import Work
 from mpibatch.core.events import Recall
 from mpibatch.core.grants import LEAST_IN_FLIGHT
@@ -10,17 +12,22 @@ from mpibatch.core.grants import LEAST_IN_FLIGHT
 class Worker:
     """A worker that may be given work, or whose late answers may still count (`lost`)."""
 
-    __slots__ = ("attempts", "blamed", "lost", "ready", "recalled")
+    __slots__ = ("asked", "attempts", "barred", "blamed", "lost", "node", "ready", "recalled")
 
-    def __init__(self) -> None:
+    def __init__(self, node: int) -> None:
+        self.node = node
         self.attempts: dict[int, Work] = {}
         """Unanswered, in the order in which it does them: the first is the one that it is at."""
         self.recalled: set[int] = set()
         """Those that it was asked to give back; each is asked for once."""
+        self.asked = 0
+        """Recalls that it has not answered."""
         self.blamed = 0
         """The attempt that it was at when it was lost last."""
         self.ready = False
         self.lost = False
+        self.barred = False
+        """It is in quarantine: it gets nothing more, but what it has may still succeed."""
 
     def suspect(self) -> Work | None:
         """What it was at when it was lost, and may have died of; None if that was counted before."""
@@ -32,16 +39,23 @@ class Worker:
 
 
 class Crew:
-    """`count` workers, numbered from 0. Whoever is gone is not in `workers` any more."""
+    """`count` workers, numbered from 0. Whoever is gone is not in `workers` any more.
 
-    __slots__ = ("alive", "hungry", "workers")
+    `nodes`: the number of each one's node; without it all are on one.
+    """
 
-    def __init__(self, count: int) -> None:
-        self.workers = {number: Worker() for number in range(count)}
+    __slots__ = ("alive", "at_hand", "hungry", "usable", "workers")
+
+    def __init__(self, count: int, nodes: Sequence[int] | None = None) -> None:
+        self.workers = {number: Worker(nodes[number] if nodes else 0) for number in range(count)}
         self.alive = count
         """Workers that are neither lost nor gone, ready or not."""
+        self.usable = count
+        """Those alive that are not barred."""
         self.hungry: set[int] = set()
-        """Ready workers that have less than `LEAST_IN_FLIGHT` because nothing waited."""
+        """Workers at hand that have less than `LEAST_IN_FLIGHT` because nothing waited that they may have."""
+        self.at_hand: dict[int, set[int]] = {}
+        """By node, those who may be given work: ready, not lost, not barred."""
 
     @property
     def in_flight(self) -> int:
@@ -49,26 +63,93 @@ class Crew:
         return sum(len(worker.attempts) for worker in self.workers.values() if not worker.lost)
 
     @property
-    def has_idle(self) -> bool:
-        """Whether a worker that could work has nothing at all."""
-        return any(not self.workers[number].attempts for number in self.hungry)
+    def busy(self) -> bool:
+        """Whether there are any such. Cheap while there are."""
+        return any(worker.attempts and not worker.lost for worker in self.workers.values())
+
+    @property
+    def has_live(self) -> bool:
+        """Whether an answer may come, of a worker that is not lost, that counts."""
+        return any(
+            not work.ended
+            for worker in self.workers.values()
+            if not worker.lost
+            for work in worker.attempts.values()
+        )
+
+    def usable_on(self, node: int) -> int:
+        workers = self.workers.values()
+        return sum(worker.node == node and not worker.lost and not worker.barred for worker in workers)
+
+    def others_at_hand(self, without: set[int]) -> bool:
+        """Whether someone is at hand besides these."""
+        return not all(members <= without for members in self.at_hand.values())
+
+    def others_to_come(self, number: int) -> bool:
+        """Whether someone else may still get ready."""
+        return any(
+            other != number and not (worker.ready or worker.lost or worker.barred)
+            for other, worker in self.workers.items()
+        )
+
+    def idle(self) -> list[int]:
+        """Workers at hand that have nothing at all."""
+        return sorted(number for number in self.hungry if not self.workers[number].attempts)
 
     def hungriest_first(self) -> list[int]:
         return sorted(self.hungry, key=lambda number: len(self.workers[number].attempts))
 
+    # Who is there
+
+    def enter(self, number: int, worker: Worker) -> None:
+        """It can work. If it was taken for lost, it is at its attempts still."""
+        worker.ready = True
+        if worker.lost:
+            worker.lost = False
+            self.alive += 1
+            self.usable += not worker.barred
+            for work in worker.attempts.values():
+                work.live += 1
+        if not worker.barred:
+            self.at_hand.setdefault(worker.node, set()).add(number)
+
     def take_away(self, number: int, worker: Worker) -> None:
-        """Count on it no more."""
+        """Count on it no more. The caller makes it `lost`, or takes it out of `workers`."""
+        worker.ready = False
         self.alive -= 1
-        self.hungry.discard(number)
+        self.usable -= not worker.barred
+        self._not_at_hand(number, worker)
         for work in worker.attempts.values():
             work.live -= 1
 
-    def take_back(self, worker: Worker) -> None:
-        """It was taken for lost, but is at its attempts still."""
-        worker.lost = False
-        self.alive += 1
-        for work in worker.attempts.values():
-            work.live += 1
+    def bar(self, number: int) -> None:
+        worker = self.workers[number]
+        worker.barred = True
+        self.usable -= not worker.lost
+        self._not_at_hand(number, worker)
+
+    def unbar_all(self) -> list[int]:
+        """Returns who was barred, those that are lost left out."""
+        barred = [number for number, one in self.workers.items() if one.barred and not one.lost]
+        for number in barred:
+            worker = self.workers[number]
+            worker.barred = False
+            if worker.ready:
+                self.at_hand.setdefault(worker.node, set()).add(number)
+                if len(worker.attempts) < LEAST_IN_FLIGHT:
+                    self.hungry.add(number)
+        self.usable += len(barred)
+        return barred
+
+    def _not_at_hand(self, number: int, worker: Worker) -> None:
+        self.hungry.discard(number)
+        members = self.at_hand.get(worker.node)
+        if members is not None:
+            members.discard(number)
+            if not members:
+                del self.at_hand[worker.node]
+
+    # Recalls
 
     def recall_half(self) -> list[Recall]:
         """Ask the worker with most in flight for half of what it has not begun."""
@@ -83,22 +164,41 @@ class Crew:
         # The first is most likely running; of the others the later half goes.
         candidates = [attempt for attempt in worker.attempts if attempt not in worker.recalled][1:]
         asked = candidates[len(candidates) // 2 :]
-        worker.recalled.update(asked)
-        return [Recall(best, asked)]
+        return [self._recall(best, asked)]
 
-    def recall_all(self, number: int) -> list[Recall]:
-        """Ask this worker for whatever it has not begun."""
+    def recall_all(self, numbers: Iterable[int]) -> list[Recall]:
+        """Ask these workers for whatever they have not begun."""
+        recalls = []
+        for number in numbers:
+            worker = self.workers[number]
+            asked = [attempt for attempt in worker.attempts if attempt not in worker.recalled]
+            if asked and not worker.lost:
+                recalls.append(self._recall(number, asked))
+        return recalls
+
+    def _recall(self, number: int, attempts: list[int]) -> Recall:
         worker = self.workers[number]
-        asked = [attempt for attempt in worker.attempts if attempt not in worker.recalled]
-        if worker.lost or not asked:
-            return []
-        worker.recalled.update(asked)
-        return [Recall(number, asked)]
+        worker.recalled.update(attempts)
+        worker.asked += 1
+        return Recall(number, attempts)
+
+    def recall_answered(self, number: int) -> None:
+        worker = self.workers.get(number)
+        if worker is not None and worker.asked:
+            worker.asked -= 1
+
+    # For tests
 
     def check(self) -> list[Work]:
         """Assert that the counts are right; returns the works that have open attempts. For tests."""
         present = [worker for worker in self.workers.values() if not worker.lost]
         assert self.alive == len(present), f"{self.alive} workers noted, {len(present)} there"
+        assert self.usable == sum(not worker.barred for worker in present), "the usable are miscounted"
+        at_hand = {number for members in self.at_hand.values() for number in members}
+        assert at_hand == {n for n, one in self.workers.items() if one.ready and not one.barred}, (
+            "who is at hand?"
+        )
+        assert all(self.at_hand.values()), "a node is at hand without a worker"
         live: dict[int, int] = {}
         works: dict[int, Work] = {}
         numbers: set[int] = set()
@@ -114,12 +214,11 @@ class Crew:
             assert work.live == live[key], f"{work.piece}: {work.live} live attempts noted, {live[key]} there"
         return list(works.values())
 
-    def check_fed(self, waiting: int) -> None:
-        """Assert that no worker starves while `waiting` pieces can be had. For tests."""
+    def check_hungry(self) -> None:
+        """Assert that it is known who has less than he should have. For tests."""
         for number, worker in self.workers.items():
-            starved = worker.ready and len(worker.attempts) < LEAST_IN_FLIGHT
+            starved = worker.ready and not worker.barred and len(worker.attempts) < LEAST_IN_FLIGHT
             assert starved == (number in self.hungry), f"worker {number}: hungry?"
-            assert not (starved and waiting), f"worker {number} starves"
 
     def check_recalled(self) -> None:
         """Assert that whatever has not been begun is asked for. For tests."""

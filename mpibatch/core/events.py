@@ -33,6 +33,12 @@ class AttemptFailed(msgspec.Struct, frozen=True, gc=False):
     worker: int
     attempt: int
     seconds: float
+    alike: str = ""
+    """What equal errors have in common: their kind, without what is particular to an item."""
+    out_of_memory: bool = False
+    """The kernel killed the processor for memory."""
+    indivisible: bool = False
+    """No single item is to blame, so that it is no use to look for one."""
 
 
 class AttemptsReturned(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +67,12 @@ class StopRequested(msgspec.Struct, frozen=True, gc=False):
     at_once: bool
 
 
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """What `Later` asked for: its time has come."""
+
+    number: int
+
+
 Event = (
     WorkerReady
     | AttemptSucceeded
@@ -69,6 +81,7 @@ Event = (
     | WorkerLost
     | WorkerGone
     | StopRequested
+    | Due
 )
 
 
@@ -105,7 +118,8 @@ class RecordSuccess(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordFailure(msgspec.Struct, frozen=True, gc=False):
-    """The failure just told of: journal it. `final`: the piece has failed and is not tried again."""
+    """The failure just told of: journal it. `final`: the piece has failed and is not tried again. Attempt 0: this
+    piece has not been tried, but fails with the one that was."""
 
     attempt: int
     piece: Piece
@@ -118,6 +132,43 @@ class RecordLoss(msgspec.Struct, frozen=True, gc=False):
 
     piece: Piece
     losses: int
+
+
+class RecordSplit(msgspec.Struct, frozen=True, gc=False):
+    """The piece is replaced by two, of which the second begins at item number `at`: journal it."""
+
+    piece: Piece
+    at: int
+
+
+class Later(msgspec.Struct, frozen=True, gc=False):
+    """Say `Due(number)` in so many seconds."""
+
+    number: int
+    seconds: float
+
+
+class Retire(msgspec.Struct, frozen=True, gc=False):
+    """Release this worker now, for good: its node has not the memory for so many. What it had is done by others."""
+
+    worker: int
+
+
+class Quarantine(msgspec.Struct, frozen=True, gc=False):
+    """Tell people: these workers get no more work, as attempts that failed there succeeded elsewhere.
+
+    `whole_node`: they are all that are left of their node; `failures`: in a row, without one success.
+    """
+
+    workers: list[int]
+    whole_node: bool
+    failures: int
+
+
+class Remark(msgspec.Struct, frozen=True, gc=False):
+    """Something that people should be told, once: bisection is off, a worker is retired or used again."""
+
+    text: str
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):
@@ -134,4 +185,17 @@ class Conclude(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Command = Grant | Recall | RecordSuccess | RecordFailure | RecordLoss | Drop | Conclude
+Command = (
+    Grant
+    | Recall
+    | RecordSuccess
+    | RecordFailure
+    | RecordLoss
+    | RecordSplit
+    | Later
+    | Retire
+    | Quarantine
+    | Remark
+    | Drop
+    | Conclude
+)

@@ -36,7 +36,15 @@ class Form(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Unmergeable(Exception):
-    """Fragments of these forms cannot stand in one output. The text shows what differs."""
+    """Fragments of these forms cannot stand in one output. The text shows what differs.
+
+    `fragment`: where it is seen only when rows are written, the place among those written together of the one
+    that does not fit.
+    """
+
+    def __init__(self, text: str, fragment: int | None = None) -> None:
+        super().__init__(text)
+        self.fragment = fragment
 
 
 _DECODER = msgspec.msgpack.Decoder(Form)

@@ -30,6 +30,13 @@ SIMPLE: dict[str, Check] = {
     "run_max_try": whole_number(1, of="tries"),
     "init_timeout": number(0, _A_YEAR_S, "seconds", above=True),
     "shutdown_timeout": number(0, _A_YEAR_S, "seconds", above=True),
+    "isolate_failures": flag,
+    "straggler_copies": flag,
+    "progress_update_timeout": number(0, _A_YEAR_S, "seconds", above=True),
+    "heartbeat_timeout": number(1, _A_YEAR_S, "seconds"),
+    "max_restarts": whole_number(0, 1000, "restarts"),
+    "time_limit": number(0, _A_YEAR_S, "seconds", above=True),
+    "drain_margin": number(0, _A_YEAR_S, "seconds"),
     "term_grace_s": number(0, _A_YEAR_S, "seconds"),
     "process_count_per_node": whole_number(1, 65_536, "processes"),
     "node_count": whole_number(1, 1_000_000, "machines"),
@@ -41,11 +48,12 @@ ALIASES = ("mini_batch_error_threshold", "allowed_failed_count")
 LEGAL_KEYS = (
     *("name", "entry_script", "source_directory", "prepare", "arguments", "inputs", "side_inputs", "models"),
     *("mini_batch_size", "partition_keys", "shuffle", "output", "append_row_file_name", "append_row"),
-    *(*ALIASES, "environment_variables", "python", *SIMPLE),
+    *(*ALIASES, "retry_backoff", "environment_variables", "python", *SIMPLE),
 )
 MAY_BE_EMPTY = frozenset(LEGAL_KEYS) - {
     *("entry_script", "mini_batch_size", "output_action", "append_row_file_name", "order", "error_threshold"),
     *("run_invocation_timeout", "run_max_try", "init_timeout", "shutdown_timeout", "term_grace_s"),
-    *("logging_level", "allow_reuse", "append_row_format", "shuffle"),
+    *("logging_level", "allow_reuse", "append_row_format", "shuffle", "straggler_copies", "max_restarts"),
+    *("heartbeat_timeout", "drain_margin"),
 }
 """Keys whose line may end after the colon, which means the same as leaving it out."""

@@ -8,10 +8,6 @@ _LATER = (
     "slurm",
     "gpus",
     "array",
-    "straggler_copies",
-    "isolate_failures",
-    "retry_backoff",
-    "progress_update_timeout",
 )
 
 _RENAMED = {

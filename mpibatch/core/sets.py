@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpibatch.core.job_inputs import KINDS
-from mpibatch.core.settings import shown
+from mpibatch.core.settings import printable, shown
 from mpibatch.errors import ConfigError
 
 _LISTS = ("members",)
@@ -84,7 +84,7 @@ def apply_sets(mapping: Mapping[Any, Any], sets: Sequence[tuple[str, Any]]) -> d
         parts = key.split(".")
         if not all(parts):
             raise ConfigError(
-                f"--set {key}: a key is names and numbers joined by single dots, like inputs.0.files"
+                f"--set {printable(key)}: a key is names and numbers joined by single dots, like inputs.0.files"
             )
         if len(parts) == 1:
             # Two names of one thing: the command line's replaces the file's.
@@ -105,9 +105,9 @@ def _with(container: Any, parts: list[str], value: Any, key: str) -> Any:
         return _with_key(container, parts, value, key)
     if isinstance(container, list | tuple):
         return _with_element(list(container), parts, value, key)
-    where = ".".join(done)
+    where = printable(".".join(done))
     raise ConfigError(
-        f"--set {key}: {where} is {shown(container)}, which has nothing below it; set {where} itself"
+        f"--set {printable(key)}: {where} is {shown(container)}, which has nothing below it; set {where} itself"
     )
 
 
@@ -124,12 +124,14 @@ def _with_key(container: Mapping[Any, Any], parts: list[str], value: Any, key: s
 
 def _with_element(container: list[Any], parts: list[str], value: Any, key: str) -> list[Any]:
     length = len(container)
-    where = ".".join(key.split(".")[: -len(parts)])
+    where = printable(".".join(key.split(".")[: -len(parts)]))
     # A number of many digits is no number of an element; int() would even refuse thousands of them.
     index = int(parts[0]) if parts[0].isascii() and parts[0].isdecimal() and len(parts[0]) < 10 else -1
     if not 0 <= index <= length:
         have = f"has {length} element{'s' * (length != 1)}" + (f", 0 to {length - 1}" if length else "")
-        raise ConfigError(f"--set {key}: {where} {have}; {parts[0]} is none of them; {length} appends one")
+        raise ConfigError(
+            f"--set {printable(key)}: {where} {have}; {printable(parts[0])} is none of them; {length} appends one"
+        )
     if index == length:
         container.append(None)
     container[index] = _with(container[index], parts[1:], value, key)

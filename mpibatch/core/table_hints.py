@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mpibatch.core.settings import nearest
+
 _RENAMED = {
     "delimiter": "sep",
     "separator": "sep",
@@ -66,12 +68,23 @@ _BY_KIND = {
 }
 
 
-def foreign_hint(kind: str, option: str) -> str | None:
+def foreign_hint(option: str) -> str | None:
     """What to write instead, after a semicolon; None if nothing is known."""
     if option in _RENAMED:
         return f"; here it is {_RENAMED[option]}"
     explained = _EXPLAINED.get(option)
     return f"; {explained}" if explained else None
+
+
+def own_name(option: str) -> str | None:
+    """What an option of another program is called here; None where it is not just another name."""
+    found = _RENAMED.get(option)
+    return found and found.partition(" ")[0]
+
+
+def foreign_name(option: str) -> str | None:
+    """The option of another program that was probably meant; None where none is near."""
+    return nearest(option, (*_RENAMED, *_EXPLAINED))
 
 
 def known_elsewhere_hint(kind: str, option: str) -> str:

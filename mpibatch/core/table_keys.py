@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from mpibatch.core.settings import Check, Problems, choice, did_you_mean, flag, shown
+from mpibatch.core.settings import Check, Problems, choice, did_you_mean, flag, nearest, shown
 from mpibatch.core.table_dtypes import column_dtype, dtypes
-from mpibatch.core.table_hints import foreign_hint, known_elsewhere_hint
+from mpibatch.core.table_hints import foreign_hint, foreign_name, known_elsewhere_hint, own_name
 from mpibatch.core.table_values import (
     character,
     character_or_none,
@@ -85,14 +85,37 @@ def read_options(
 
 
 def option_hint(kind: str, option: str, value: Any, owners: Collection[str]) -> str | None:
-    """What to write instead of an option that inputs of this kind do not have.
+    """What to write instead of an option that inputs of this kind do not have; None: the nearest legal name.
 
     `owners`: kinds of other inputs that have it.
     """
-    belongs = [*owners, *(other for other, options in OPTIONS.items() if option in options)]
+    belongs = [*owners, *_owners(option)]
     if belongs:
         return f"; {option} belongs to {', '.join(belongs)}: inputs{known_elsewhere_hint(kind, option)}"
-    return foreign_hint(kind, option)
+    legal = OPTIONS.get(kind, {})
+    hint = foreign_hint(option)
+    if hint is not None:
+        return hint if (own_name(option) or option) in legal else _of_others(kind, option) or hint
+    meant = None if nearest(option, legal) else foreign_name(option)
+    if meant is None:
+        return None
+    own = own_name(meant)
+    if own in legal:
+        return f"; did you mean {own}?"
+    return _of_others(kind, meant) or f"; if {meant} is meant{foreign_hint(meant)}"
+
+
+def _owners(option: str) -> list[str]:
+    return [kind for kind, options in OPTIONS.items() if option in options]
+
+
+def _of_others(kind: str, option: str) -> str | None:
+    """Of another program's option that only inputs of other kinds have here, by another name."""
+    own = own_name(option)
+    owners = _owners(own) if own is not None else []
+    if own is None or not owners:
+        return None
+    return f"; {own} belongs to {', '.join(owners)}: inputs{known_elsewhere_hint(kind, own)}"
 
 
 def _check_columns(problems: Problems, key: str, options: TableOptions) -> None:

@@ -34,7 +34,8 @@ class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, tag="csv"):
     multiline: bool = True
     """Fields in quotes may hold newlines. False: each newline ends a record."""
     unpack: bool = False
-    """Unpack compressed files into the run folder, whatever their size, so that they are cut."""
+    """Unpack compressed files into the run folder, whatever their size, so that they are cut; in UTF-8, if
+    they, compressed or not, are in an encoding in which nothing can be cut (utf-16)."""
 
 
 class JsonlOptions(msgspec.Struct, frozen=True, kw_only=True, tag="jsonl"):

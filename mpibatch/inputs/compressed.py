@@ -7,15 +7,14 @@ be good, but the file is not.
 from __future__ import annotations
 
 import contextlib
-import errno
 import lzma
 import os
-import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, cast
 
 from mpibatch.errors import InputError
+from mpibatch.inputs.new_files import aside, writing
 from mpibatch.inputs.origin import shown
 
 SUFFIXES = (b".gz", b".bz2", b".xz", b".zst")
@@ -24,13 +23,11 @@ _BROKEN = (EOFError, zlib.error, lzma.LZMAError)
 _ZSTD_INPUT = 32 << 10
 """Compressed bytes at a time: they may become thousand times as many."""
 
+Decoded = Callable[[Iterator[bytes]], Iterator[bytes]]
+
 
 class Damaged(Exception):
     """A compressed file cannot be unpacked; the text says why, but not which file."""
-
-
-class NoRoom(Exception):
-    """An unpacked file cannot be written; the text says where and why."""
 
 
 def suffix_of(path: bytes) -> bytes | None:
@@ -103,58 +100,29 @@ def check_zstandard(paths: Iterator[bytes], origin: str) -> None:
         ) from None
 
 
-def unpack(path: bytes, target: bytes, size: int = 1 << 20) -> int:
+def unpack(path: bytes, target: bytes, size: int = 1 << 20, decoded: Decoded = iter) -> int:
     """Unpacks a file to `target` and returns its size there. What is there already is complete.
 
-    The file appears whole or not at all, also after a power cut. Raises Damaged; OSError for what cannot be
-    read, and NoRoom for what cannot be written.
+    `decoded` makes of the blocks that were unpacked what is written. The file appears whole or not at all.
+    Raises Damaged; OSError for what cannot be read, and NoRoom for what cannot be written.
     """
-    with _writing(target), contextlib.suppress(FileNotFoundError):
+    with writing(target), contextlib.suppress(FileNotFoundError):
         return os.stat(target).st_size
-    aside = b"%s.%s.partial" % (target, secrets.token_hex(4).encode())
-    try:
-        with _writing(target):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    written = 0
+    with aside(target) as path_aside:
+        with writing(target):
+            file = os.open(path_aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            written = _copy(path, file, target, size)
+            for block in decoded(blocks(path, size)):
+                with writing(target):
+                    _write(file, block)
+                written += len(block)
         finally:
             os.close(file)
-        with _writing(target):
-            os.replace(aside, target)
-            _sync_folder(os.path.dirname(target))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
     return written
 
 
-def _copy(path: bytes, file: int, target: bytes, size: int) -> int:
-    written = 0
-    for block in blocks(path, size):
-        with _writing(target):
-            view = memoryview(block)
-            while view:
-                view = view[os.write(file, view) :]
-        written += len(block)
-    with _writing(target):
-        os.fsync(file)
-    return written
-
-
-def _sync_folder(folder: bytes) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def _writing(target: bytes) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or errno.errorcode.get(error.errno or 0, "unknown error")
-        raise NoRoom(f"{shown(target)} cannot be written: {why}") from error
+def _write(file: int, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[os.write(file, view) :]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 from mpibatch.inputs import compressed
 from mpibatch.inputs.csv_cells import ByRowsCells, BySizeCells, Collector, packed
-from mpibatch.inputs.csv_encoding import BYTE_ORDER_MARK, as_utf8
-from mpibatch.inputs.csv_exact import ExactScanner, first_record
+from mpibatch.inputs.csv_contents import HEAD, Changed, Head, Pieces, contents, head_of, read_range
+from mpibatch.inputs.csv_encoding import marked_utf8
+from mpibatch.inputs.csv_exact import ExactScanner
+from mpibatch.inputs.csv_first import first_of
 from mpibatch.inputs.csv_questions import (
     Answer,
     Begins,
     Block,
+    First,
     Look,
     Looked,
     One,
@@ -26,22 +29,10 @@ from mpibatch.inputs.csv_questions import (
     Unpacked,
     Way,
 )
-from mpibatch.inputs.csv_scan import NEWLINE, Piece, Scanner, Starts
+from mpibatch.inputs.csv_scan import NEWLINE, Scanner, Starts
+from mpibatch.inputs.new_files import NoRoom
 
-_LONGEST_HEADER = 16 << 20
-_HEAD = 64 << 10
-"""Bytes that are read at a time where little is looked for."""
-
-Pieces = Callable[[int, int], Iterator[Piece]]
-"""A file's contents from a position on, in pieces of a size at most: of what is read as a stream, unpacked
-and in UTF-8. A piece is good until the next one is asked for."""
-
-
-class Changed(Exception):
-    """A file is not as it was when it was listed, or its header has no end; the text says what."""
-
-
-_FAILURES = (OSError, Changed, compressed.Damaged)
+_FAILURES = (OSError, Changed, compressed.Damaged, UnicodeError)
 
 
 def answer(question: Question) -> Answer:
@@ -59,10 +50,10 @@ def answer(question: Question) -> Answer:
                 return _find_rows(question)
             except _FAILURES as error:
                 return Begins(error=_words(error))
-        case Unpack(path, target):
+        case Unpack():
             try:
-                return Unpacked(compressed.unpack(path, target))
-            except compressed.NoRoom as error:
+                return Unpacked(_unpack(question))
+            except NoRoom as error:
                 return Unpacked(no_room=str(error))
             except _FAILURES as error:
                 return Unpacked(error=_words(error))
@@ -70,7 +61,16 @@ def answer(question: Question) -> Answer:
             assert_never(question)
 
 
+def _unpack(question: Unpack) -> int:
+    if question.encoding is None:
+        return compressed.unpack(question.path, question.target)
+    decoded = partial(marked_utf8, encoding=question.encoding)
+    return compressed.unpack(question.path, question.target, decoded=decoded)
+
+
 def _words(error: Exception) -> str:
+    if isinstance(error, UnicodeError):  # UTF-16 whose order of bytes nothing tells.
+        return f"it is not in the encoding that the job says: {error}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
@@ -80,72 +80,24 @@ def _words(error: Exception) -> str:
 def _look(file: One, question: Look) -> Seen:
     way = question.way
     try:
-        with _contents(file, way) as pieces:
-            begin, header, data = _head(pieces, way, file.header)
+        with contents(file, way) as pieces:
+            head = head_of(pieces, way, file.header)
+            first = _first(head, question)
             if not question.rows:
-                return Seen(header, data)
-            start = data if file.header else begin
-            found = None if question.exact else _by_parity(pieces, start, way, file.whole)
-            cells = (found or _exactly(pieces, start, way, file.whole)).found()
-            return Seen(header, data, cells)
+                return Seen(head.header, head.data, first=first)
+            found = None if question.exact else _by_parity(pieces, head.data, way, file.whole)
+            cells = (found or _exactly(pieces, head.data, way, file.whole)).found()
+            return Seen(head.header, head.data, cells, first=first)
     except _FAILURES as error:
         return Seen(error=_words(error))
 
 
-@contextmanager
-def _contents(file: One, way: Way) -> Iterator[Pieces]:
-    if file.whole:
-        yield lambda start, size: _stream(file.path, way.encoding, start, size)
-        return
-    descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield lambda start, size: read_range(descriptor, start, file.size, size)
-    finally:
-        os.close(descriptor)
-
-
-def read_range(descriptor: int, start: int, stop: int, size: int) -> Iterator[Piece]:
-    """The bytes [start, stop) in pieces. Raises Changed where the file ends before."""
-    buffer = bytearray(min(size, max(stop - start, 0)))
-    view = memoryview(buffer)
-    while start < stop:
-        read = os.preadv(descriptor, [view[: stop - start]], start)
-        if not read:
-            raise Changed(f"it ends at byte {start:,}, but had {stop:,} bytes when it was listed")
-        yield buffer if read == len(buffer) else bytes(view[:read])
-        start += read
-
-
-def _stream(path: bytes, encoding: str | None, start: int, size: int) -> Iterator[Piece]:
-    blocks = compressed.blocks(path, size)
-    if encoding is not None:
-        blocks = as_utf8(blocks, encoding)
-    for block in blocks:
-        if start < len(block):
-            yield block[start:] if start else block
-        start = max(0, start - len(block))
-
-
-def _head(pieces: Pieces, way: Way, header: bool) -> tuple[int, bytes, int]:
-    """Where the file's text begins, behind a byte-order mark; its first record; and where that one ends."""
-    head, begin = b"", 0
-    for piece in pieces(0, min(_HEAD, way.piece)):
-        head += piece
-        if len(head) < len(BYTE_ORDER_MARK):
-            continue
-        begin = len(BYTE_ORDER_MARK) if way.mark and head.startswith(BYTE_ORDER_MARK) else 0
-        if not header:
-            return begin, b"", begin
-        if found := first_record(head[begin:], way.dialect, whole=False):
-            return begin, head[begin + found[0] : begin + found[1]], begin + found[1]
-        if len(head) > _LONGEST_HEADER:
-            raise Changed(
-                f"its header has no end in the first {len(head):,} bytes: is there a quote that is not closed?"
-            )
-    if not header:
-        return begin, b"", begin
-    first, end = first_record(head[begin:], way.dialect, whole=True) or (0, 0)
-    return begin, head[begin + first : begin + end], begin + end
+def _first(head: Head, question: Look) -> First:
+    options = question.records
+    if options is None:
+        return First()
+    encoding = options.encoding if question.way.encoding is None else "utf-8"
+    return first_of(head.rest, head.header, options, encoding)
 
 
 def _collector(way: Way, origin: int, whole: bool) -> Collector:
@@ -205,7 +157,7 @@ def _scan_range(block: Block, outside: Callable[..., None], inside: Callable[...
         for data in read_range(descriptor, block.start, block.stop, piece):
             _hand_out(scanner.feed(data), outside, inside)
         # Is the last line a record, or only white space? What follows tells.
-        following = read_range(descriptor, block.stop, block.file.size, min(_HEAD, piece))
+        following = read_range(descriptor, block.stop, block.file.size, min(HEAD, piece))
         while scanner.pending and (data := next(following, b"")):
             _hand_out(scanner.resolve(data), outside, inside)
     finally:

@@ -49,7 +49,7 @@ class Sieve(NamedTuple):
         spans = self.rules.records(data)
         if len(spans) != source.rows:
             raise Unreadable(
-                f"{shown(source.path)} has {len(spans):,} rows where {source.rows:,} were planned"
+                f"{shown(source.name or source.path)} has {len(spans):,} rows where {source.rows:,} were planned"
                 f" ({_part(source)}): it has changed since it was planned. Start a new run, with --fresh."
             )
         self._check_options(source)
@@ -66,7 +66,7 @@ class Sieve(NamedTuple):
         frame = self._frame(source, text, len(good)).iloc[part].reset_index(drop=True)
         bad = []
         for number in sorted(reasons.keys() & wanted):
-            where = f"{shown(source.path)}, {place(spans[number].start)}"
+            where = f"{shown(source.name or source.path)}, {place(spans[number].start)}"
             message = f"{where}: {reasons[number]}: {_shortened(records[number])}"
             bad.append(BadItem(number - source.skip, ErrorReport("BadRecord", message)))
         return Batch(frame, bad)
@@ -78,7 +78,7 @@ class Sieve(NamedTuple):
             self.form.check_dtypes()
         except REFUSALS as error:
             raise Unreadable(
-                f"{shown(source.path)} cannot be read with the options of its input: {error}."
+                f"{shown(source.name or source.path)} cannot be read with the options of its input: {error}."
                 f" Its columns: {', '.join(self.naming.names or [])}."
             ) from error
 
@@ -124,7 +124,7 @@ class Sieve(NamedTuple):
         try:
             found = bad_values(self.form, self.naming, text, len(good))
         except TooManyFail as error:
-            raise Unreadable(f"{shown(source.path)}, {_part(source)}: {error}.") from error
+            raise Unreadable(f"{shown(source.name or source.path)}, {_part(source)}: {error}.") from error
         except REFUSALS as error:
             raise self._unexpected(source, str(error)) from error
         return {good[position]: reason for position, reason in found.items()}
@@ -140,7 +140,9 @@ class Sieve(NamedTuple):
         return frame
 
     def _unexpected(self, source: Slice, words: str) -> Unreadable:
-        return Unreadable(f"{shown(source.path)}, {_part(source)}, cannot be read: {words.strip()}")
+        return Unreadable(
+            f"{shown(source.name or source.path)}, {_part(source)}, cannot be read: {words.strip()}"
+        )
 
 
 def _part(source: Slice) -> str:

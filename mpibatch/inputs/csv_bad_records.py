@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from mpibatch.core.tables import CsvOptions
@@ -47,6 +48,10 @@ class Rules:
     def records(self, data: bytes) -> list[Span]:
         """All records, the ends of their lines included; blank lines are none."""
         return list(self._records(data))
+
+    def first(self, data: bytes, count: int) -> list[bytes]:
+        """The first records, `count` at most."""
+        return [data[start:stop] for start, stop in islice(self._records(data), count)]
 
     def fields(self, record: bytes) -> list[Span]:
         """Where the fields of a record are, their quotes included."""

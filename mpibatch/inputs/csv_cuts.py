@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mpibatch.core.tables import ByRows, MiniBatchSize
+from mpibatch.core.tables import ByRows, CsvOptions, MiniBatchSize
 from mpibatch.inputs.csv_cells import BySizeCells, Cells, packed, row_counts, unpacked
 from mpibatch.inputs.csv_questions import Begins, Block, Look, One, Rows, Scanned, Seen, Way
 from mpibatch.inputs.csv_scan import Dialect
@@ -49,9 +49,14 @@ def way_of(dialect: Dialect, size: MiniBatchSize, *, mark: bool, encoding: str |
     return Way(dialect, step, by_rows, mark, encoding, limits.piece)
 
 
-def cut_files(files: Sequence[One], way: Way, ask: Ask, limits: Limits) -> list[FoundFile]:
-    """Where each file is cut, and its header. A file that cannot be read has an error instead."""
-    seen = _look(files, way, ask, limits)
+def cut_files(
+    files: Sequence[One], way: Way, ask: Ask, limits: Limits, records: CsvOptions | None = None
+) -> list[FoundFile]:
+    """Where each file is cut, and its header. A file that cannot be read has an error instead.
+
+    `records`: how records are parted, if the first ones of each file are to be looked at too.
+    """
+    seen = _look(files, way, ask, limits, records)
     found = [FoundFile(file, one, _cut(file, one)) for file, one in zip(files, seen)]
     large = [one for one in found if _is_large(one.file, limits) and one.seen.error is None]
     _cut_large(large, way, ask, limits)
@@ -62,7 +67,7 @@ def _is_large(file: One, limits: Limits) -> bool:
     return file.size > limits.block and not file.whole
 
 
-def _look(files: Sequence[One], way: Way, ask: Ask, limits: Limits) -> list[Seen]:
+def _look(files: Sequence[One], way: Way, ask: Ask, limits: Limits, records: CsvOptions | None) -> list[Seen]:
     """The first question about each file, answered: in their order."""
     seen: dict[int, Seen] = {}
     numbers: list[list[int]] = []
@@ -71,7 +76,8 @@ def _look(files: Sequence[One], way: Way, ask: Ask, limits: Limits) -> list[Seen
         some = [number for number, file in enumerate(files) if _is_large(file, limits) == large]
         for group in _groups(some, files, large, limits):
             numbers.append(group)
-            questions.append(Look([files[number] for number in group], way, rows=not large))
+            ones = [files[number] for number in group]
+            questions.append(Look(ones, way, rows=not large, records=records))
     for group, looked in zip(numbers, ask(questions)):
         seen |= dict(zip(group, looked.files))
     return [seen[number] for number in range(len(files))]
@@ -129,7 +135,7 @@ class _Joined(msgspec.Struct):
 def _cut_large(found: Sequence[FoundFile], way: Way, ask: Ask, limits: Limits) -> None:
     exact = found if way.dialect.escape is not None else _cut_by_parity(found, way, ask, limits)
     for one, looked in zip(exact, _asked(ask, [Look([one.file], way, exact=True) for one in exact])):
-        one.seen = looked.files[0]
+        one.seen = msgspec.structs.replace(looked.files[0], first=one.seen.first)
     for one in found:
         one.cut = _cut(one.file, one.seen)
 

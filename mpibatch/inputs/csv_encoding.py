@@ -5,11 +5,23 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 
 from mpibatch.core.settings import printable
 from mpibatch.errors import InputError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+MARKED = "mpibatch.mark"
+"""What does not decode becomes a byte that is no UTF-8 either, so that it is seen there."""
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udc80", error.end
+
+
+codecs.register_error(MARKED, _mark)
 
 
 @lru_cache(maxsize=16)
@@ -65,3 +77,15 @@ def as_utf8(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
             yield text.encode("utf-8", "replace")
     if text := decoder.decode(b"", final=True):
         yield text.encode("utf-8", "replace")
+
+
+def marked_utf8(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """The text of a file in UTF-8, without a byte-order mark. What does not decode is no UTF-8 afterwards."""
+    decoder = codecs.getincrementaldecoder(encoding)(errors=MARKED)
+    at_beginning = True
+    for block in chain(blocks, [b""]):
+        text = decoder.decode(block, final=not block)
+        if text and at_beginning:
+            at_beginning, text = False, text.removeprefix("\ufeff")
+        if text:
+            yield text.encode("utf-8", "surrogateescape")

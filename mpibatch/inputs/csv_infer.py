@@ -29,38 +29,38 @@ def first_types(
     one = next((one for one in found if len(one.cut.rows) and one.cut.error is None), None)
     if one is None:
         return None
-    has_header = one.file.header
-    settings: dict[str, Any] = {
-        "header": 0 if has_header else None,
-        "names": None if has_header else names,
-        "usecols": options.columns,
-        "na_values": options.na_values or None,
-        **quoting(options),
-    }
     with warnings.catch_warnings(), io.BufferedReader(_Stream(_blocks(one))) as stream:
         # Of records with too many fields; their reader will tell.
         warnings.simplefilter("ignore", pd.errors.ParserWarning)
         try:
-            frame = pd.read_csv(
-                stream,
-                nrows=_ROWS,
-                engine="c",
-                sep=options.sep,
-                escapechar=options.escapechar,
-                encoding=options.encoding,
-                encoding_errors="replace",
-                keep_default_na=options.keep_default_na,
-                decimal=options.decimal,
-                thousands=options.thousands,
-                index_col=False,
-                low_memory=False,
-                on_bad_lines="skip",
-                **settings,
-            )
+            frame = pd.read_csv(stream, **_settings(options, names, has_header=one.file.header))
         except ValueError:  # Quotes that are not closed.
             return None
     known = [name for name in frame.columns if not frame[name].isna().all()]
     return {str(name): str(frame.dtypes[name]) for name in known if name not in options.parse_dates}
+
+
+def _settings(options: CsvOptions, names: list[str] | None, *, has_header: bool) -> dict[str, Any]:
+    """What `pandas.read_csv` is told."""
+    return {
+        "nrows": _ROWS,
+        "engine": "c",
+        "header": 0 if has_header else None,
+        "names": None if has_header else names,
+        "usecols": options.columns,
+        "sep": options.sep,
+        "escapechar": options.escapechar,
+        "encoding": options.encoding,
+        "encoding_errors": "replace",
+        "na_values": options.na_values or None,
+        "keep_default_na": options.keep_default_na,
+        "decimal": options.decimal,
+        "thousands": options.thousands,
+        "index_col": False,
+        "low_memory": False,
+        "on_bad_lines": "skip",
+        **quoting(options),
+    }
 
 
 def _blocks(one: FoundFile) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mpibatch.core.tables import CsvOptions
 from mpibatch.inputs.csv_cells import Cells
 from mpibatch.inputs.csv_scan import Dialect
 
@@ -46,6 +47,8 @@ class Look(msgspec.Struct, frozen=True, array_like=True, tag="csv-look"):
     rows: bool = True
     """False: only the header is asked for."""
     exact: bool = False
+    records: CsvOptions | None = None
+    """How records are parted into fields, to see whether the first ones fit; None: they are not looked at."""
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True, tag="csv-block"):
@@ -74,9 +77,20 @@ class Unpack(msgspec.Struct, frozen=True, array_like=True, tag="csv-unpack"):
 
     path: bytes
     target: bytes
+    encoding: str | None = None
+    """From which it is to become UTF-8; None: it is unpacked only."""
 
 
 Question = Look | Block | Rows | Unpack
+
+
+class First(msgspec.Struct, frozen=True, array_like=True):
+    """The first records of a file, behind its header."""
+
+    fields: list[int] = []
+    """How many each has, not counting an empty one at its end; 0: the record does not decode."""
+    sep: str | None = None
+    """By the separator of the job each record is one field, and by this one it is several."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +103,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     cells: Cells = Cells()
     error: str | None = None
     """It cannot be read, and why."""
+    first: First = First()
 
 
 class Looked(msgspec.Struct, frozen=True, array_like=True, tag="csv-looked"):

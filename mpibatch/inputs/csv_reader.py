@@ -42,6 +42,7 @@ class CsvReader:
     def __init__(self, options: CsvOptions, setup: CsvSetup) -> None:
         self._options = options
         self._setup = setup
+        self._encoding = options.encoding if setup.encoding is None else setup.encoding
         self._form = Form(options, setup.dtypes)
         self._rules = Rules(options)
         self._file = KeptFile()
@@ -89,9 +90,9 @@ class CsvReader:
         if source.whole:
             stream = open_stream(source.path)
             unpack = partial(read_stream, source.path, stream)
-            return Text(unpack, self._options.encoding, at_beginning=True, closes=stream.close)
+            return Text(unpack, self._encoding, at_beginning=True, closes=stream.close)
         blocks = of_blocks(partial(self._file.read, source.path), source.start, source.stop)
-        return Text(blocks, self._options.encoding, at_beginning=source.start == 0)
+        return Text(blocks, self._encoding, at_beginning=source.start == 0)
 
     def _all_text(self, source: Slice) -> bytes:
         """All of the mini-batch, in UTF-8."""
@@ -100,7 +101,7 @@ class CsvReader:
                 data = read_stream(source.path, stream)
         else:
             data = self._file.read_all(source.path, source.start, source.stop)
-        return to_utf8(data, self._options.encoding, at_beginning=source.whole or source.start == 0)
+        return to_utf8(data, self._encoding, at_beginning=source.whole or source.start == 0)
 
     def _naming_of(self, source: Slice) -> Naming:
         if source.path != self._named:
@@ -124,7 +125,7 @@ class CsvReader:
 
     @cached_property
     def _common_header(self) -> Naming:
-        header = to_utf8(self._setup.header, self._options.encoding, at_beginning=True)
+        header = to_utf8(self._setup.header, self._encoding, at_beginning=True)
         return self._header(self._setup.first_file, header)
 
     def _header(self, path: bytes, record: bytes) -> Naming:
@@ -140,7 +141,7 @@ class CsvReader:
             while True:
                 block = read_stream(path, stream, max(_FIRST_BLOCK, len(data)))
                 data += block
-                text = to_utf8(data, self._options.encoding, at_beginning=True)
+                text = to_utf8(data, self._encoding, at_beginning=True)
                 end = self._rules.end_of_first(text)
                 if end < len(text) or not block:
                     return text[:end]

@@ -10,24 +10,13 @@ import codecs
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from mpibatch.inputs.csv_encoding import BYTE_ORDER_MARK, is_utf8
-
-_MARK = "\udc80"
-"""Stands for bytes that do not decode; it becomes a byte that is no UTF-8 either, so that they are seen there."""
-
-
-def _mark(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return _MARK, error.end
-
-
-codecs.register_error("mpibatch.mark", _mark)
+from mpibatch.inputs.csv_encoding import BYTE_ORDER_MARK, MARKED, is_utf8
 
 
 def to_utf8(data: bytes, encoding: str, *, at_beginning: bool) -> bytes:
     """The same text in UTF-8, without a byte-order mark; what does not decode is no UTF-8 afterwards."""
     if not is_utf8(encoding):
-        data = data.decode(encoding, "mpibatch.mark").encode("utf-8", "surrogateescape")
+        data = data.decode(encoding, MARKED).encode("utf-8", "surrogateescape")
     return data.removeprefix(BYTE_ORDER_MARK) if at_beginning else data
 
 

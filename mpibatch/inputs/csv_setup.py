@@ -18,3 +18,5 @@ class CsvSetup(msgspec.Struct, frozen=True):
     first_file: bytes = b""
     """Path of the input's first file as in `work.Slice`: with `header: first` the only one that has a header,
     which its reader has to know where it reads that file as a whole."""
+    encoding: str | None = None
+    """Of the copies that are read in place of the files; None: the files themselves are read."""

@@ -14,13 +14,14 @@ from mpibatch.core.settings import printable
 from mpibatch.core.tables import CsvOptions, MiniBatchSize
 from mpibatch.errors import InputError
 from mpibatch.inputs.csv_answers import answer
-from mpibatch.inputs.csv_cuts import NORMAL, Limits, cut_files, way_of
+from mpibatch.inputs.csv_cuts import NORMAL, FoundFile, Limits, cut_files, way_of
 from mpibatch.inputs.csv_encoding import check_encoding, is_utf8, scannable
 from mpibatch.inputs.csv_headers import Headers
 from mpibatch.inputs.csv_infer import FROM_FIRST_ROWS, first_types
-from mpibatch.inputs.csv_questions import Answer, One, Question
+from mpibatch.inputs.csv_questions import Answer, One, Question, Way
 from mpibatch.inputs.csv_scan import Dialect
 from mpibatch.inputs.csv_unpack import UNPACK_ABOVE, Ready, UnpackTo, ready_files
+from mpibatch.inputs.other_files import glob_hint
 from mpibatch.inputs.row_files import unreadable, unreadable_files
 from mpibatch.inputs.survey import Ask, Surveyed, TableFile
 
@@ -41,7 +42,8 @@ def survey(
     """Where the files are cut, and a `CsvSetup` for the readers.
 
     `origin`: job file and key, for messages. Raises InputError where headers differ that should not, where a
-    key names a column that is not there, and where no file can be read.
+    key names a column that is not there, where the first records of a file do not fit its header, and where
+    no file can be read.
     """
     check_encoding(options.encoding, origin)
     whole = not scannable(options.encoding)
@@ -50,33 +52,52 @@ def survey(
         ask,
         unpack=options.unpack,
         unpack_to=unpack_to,
-        whole=whole,
+        encoding=options.encoding if whole else None,
         origin=origin,
         above=unpack_above,
     )
-    way = way_of(
+    copied = whole and options.unpack and unpack_to is not None
+    if copied:
+        options = msgspec.structs.replace(options, encoding="utf-8")
+    way = _way(options, size, origin, limits)
+    found = cut_files(_ones(ready, options), way, ask, limits, records=options)
+    for one, before in zip(found, ready):
+        if before.error is not None:
+            one.cut = unreadable(before.error)
+    return _put_together(files, options, copied, found, origin)
+
+
+def _way(options: CsvOptions, size: MiniBatchSize, origin: str, limits: Limits) -> Way:
+    whole = not scannable(options.encoding)
+    return way_of(
         dialect_of(options, origin),
         size,
         mark=whole or is_utf8(options.encoding),
         encoding=options.encoding if whole else None,
         limits=limits,
     )
-    found = cut_files(_ones(ready, options), way, ask, limits)
-    headers = Headers(options, origin, "utf-8" if whole else options.encoding)
-    for file, one, before in zip(files, found, ready):
-        if before.error is not None:
-            one.cut = unreadable(before.error)
+
+
+def _put_together(
+    files: Sequence[TableFile], options: CsvOptions, copied: bool, found: list[FoundFile], origin: str
+) -> Surveyed:
+    headers = Headers(options, origin, options.encoding if scannable(options.encoding) else "utf-8", files)
+    for file, one in zip(files, found):
         headers.add(file, one)
     warnings = unreadable_files(files, [one.cut.error for one in found], origin)
+    if warnings and (hint := glob_hint(files, [file for file, one in zip(files, found) if one.cut.error])):
+        warnings[-1] += f" {hint}"
     headers.check()
     setup = headers.setup(found[0].file.path if found else b"")
+    if copied:
+        setup = msgspec.structs.replace(setup, encoding=options.encoding)
     if options.dtype == FROM_FIRST_ROWS:
         setup = msgspec.structs.replace(setup, dtypes=first_types(found, options, setup.names))
     return Surveyed(
         cuts=[one.cut for one in found],
         setup=msgspec.msgpack.encode(setup),
-        warnings=warnings,
-        paths=[one.file.path for one in ready],
+        warnings=warnings + headers.warnings(),
+        paths=[one.file.path for one in found],
     )
 
 

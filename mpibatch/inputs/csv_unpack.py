@@ -1,7 +1,11 @@
-"""Which compressed files are unpacked into the run folder before they are looked at, and how it went."""
+"""Which files are unpacked into the run folder before they are looked at, and how it went.
+
+Compressed ones are, and those of encodings in which nothing can be cut: their copies are in UTF-8.
+"""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -33,27 +37,28 @@ def ready_files(
     *,
     unpack: bool,
     unpack_to: UnpackTo | None,
-    whole: bool,
+    encoding: str | None = None,
     origin: str,
     above: int = UNPACK_ABOVE,
 ) -> list[Ready]:
-    """The files, with those unpacked that should be: `unpack`, or large.
+    """The files, with those unpacked that should be: `unpack`, or large ones that are compressed.
 
-    `whole`: none can be cut, so none need be unpacked. Raises InputError where a package is missing, and
-    StorageError where an unpacked file cannot be written.
+    `encoding`: theirs, if none can be cut in it as it is: then copies are in UTF-8, and made by `unpack` only.
+    Raises InputError where a package is missing, and StorageError where an unpacked file cannot be written.
     """
     check_zstandard((file.path for file in files), origin)
-    ready = [Ready(file, whole or suffix_of(file.path) is not None) for file in files]
-    if unpack_to is None or whole:
+    ready = [Ready(file, encoding is not None or suffix_of(file.path) is not None) for file in files]
+    if unpack_to is None or (encoding is not None and not unpack):
         return ready
     chosen = [one for one in ready if one.whole and (unpack or one.file.size > above)]
-    targets = [unpack_to(one.file) for one in chosen]
-    questions = [Unpack(one.file.path, target) for one, target in zip(chosen, targets)]
-    for one, target, done in zip(chosen, targets, ask(questions) if questions else []):
+    # Else a copy from before a change of the job's encoding would be taken for it.
+    suffix = b"" if encoding is None else b"-" + codecs.lookup(encoding).name.encode()
+    questions = [Unpack(one.file.path, unpack_to(one.file) + suffix, encoding) for one in chosen]
+    for one, question, done in zip(chosen, questions, ask(questions) if questions else []):
         if done.no_room is not None:
-            raise StorageError(f"{origin}: a compressed file could not be unpacked: {done.no_room}")
+            raise StorageError(f"{origin}: a file could not be unpacked: {done.no_room}")
         one.error = done.error
         if done.error is None:
-            one.file = TableFile(path=target, size=done.size, name=one.file.name)
+            one.file = TableFile(path=question.target, size=done.size, name=one.file.name)
             one.whole = False
     return ready

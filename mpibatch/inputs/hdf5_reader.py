@@ -10,6 +10,7 @@ from mpibatch.core.tables import Hdf5Options
 from mpibatch.inputs.hdf5_columns import Hdf5Setup, columns_of
 from mpibatch.inputs.hdf5_contents import OTHER, TEXT, UNREADABLE, Dataset, Field, below, open_file, why
 from mpibatch.inputs.origin import shown
+from mpibatch.inputs.seen import SeenFiles
 from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.work import Slice
 
@@ -37,6 +38,7 @@ class Hdf5Reader:
         self._as_frame = options.as_ == "frame"
         self._datasets = datasets
         self._files: dict[bytes, h5py.File] = {}
+        self._seen = SeenFiles()
         self._path: bytes | None = None
         self._open: list[h5py.Dataset] = []
         """The datasets of the file at `_path`."""
@@ -47,6 +49,7 @@ class Hdf5Reader:
             open_ = self._of(source)
             first = source.start + source.skip
             found = [dataset[first : first + count] for dataset in open_]
+            self._seen.check(source.path, self._files[source.path].id.get_vfd_handle())
         except UNREADABLE as error:
             self.close()  # What is open may be what is wrong: a further try begins anew.
             raise Unreadable(_words(source.path, why(error))) from error

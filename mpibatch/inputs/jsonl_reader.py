@@ -59,7 +59,9 @@ class JsonlReader:
             try:
                 data, misfits = to_frame(rows, self._options)
             except (TooManyFail, ValueError, TypeError) as error:
-                raise Unreadable(f"{shown(source.path)}: no table can be made of it: {error}") from error
+                raise Unreadable(
+                    f"{shown(source.name or source.path)}: no table can be made of it: {error}"
+                ) from error
             reasons.update((good[number], reason) for number, reason in misfits.items())
         if reasons or count != source.rows:
             data = _part(data, source, count, reasons)
@@ -124,7 +126,8 @@ class JsonlReader:
         for number in sorted(reasons):
             if source.skip <= number < source.skip + count:
                 offset, line = lines[number]
-                words = f"{shown(source.path)}, {number_of(offset)}: {reasons[number]}: {_shortened(line)}"
+                where = f"{shown(source.name or source.path)}, {number_of(offset)}"
+                words = f"{where}: {reasons[number]}: {_shortened(line)}"
                 found.append(BadItem(number - source.skip, ErrorReport("BadRecord", words)))
         return found
 
@@ -149,8 +152,8 @@ def _lines(text: bytes, source: Slice) -> list[_Line]:
         offset += len(line) + 1
     if len(lines) != source.rows:
         raise Unreadable(
-            f"{shown(source.path)} has {len(lines):,} rows where {source.rows:,} were planned: it has changed"
-            " since it was planned. Start a new run, with --fresh."
+            f"{shown(source.name or source.path)} has {len(lines):,} rows where {source.rows:,} were planned: it"
+            " has changed since it was planned. Start a new run, with --fresh."
         )
     return lines
 

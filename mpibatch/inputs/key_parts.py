@@ -67,7 +67,7 @@ def _renamed(bad: BadItem, part: Slice, row: int) -> BadItem:
     """What a line of a sorted copy is called there says nothing to anybody: the row of the file instead."""
     message = bad.error.message
     place, colon, reason = message.partition(": ")
-    if not (colon and place.startswith(shown(part.path))):
+    if not (colon and place.startswith(shown(part.name))):
         reason = message
     words = f"{shown(part.name)}, row {row:,}: {reason}"
     return BadItem(bad.position, msgspec.structs.replace(bad.error, message=words))

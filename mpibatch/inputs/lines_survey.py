@@ -39,7 +39,6 @@ def survey(
         ask,
         unpack=options.unpack,
         unpack_to=unpack_to,
-        whole=False,
         origin=origin,
         above=unpack_above,
     )

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from mpibatch.inputs.seen import SeenFiles
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -27,14 +29,16 @@ _SAMPLE = 1024
 
 
 class RowGroups:
-    """One open file. Raises what pyarrow raises: ArrowException, OSError."""
+    """One open file. Raises what pyarrow raises: ArrowException, OSError; Unreadable where it has changed."""
 
-    def __init__(self, path: bytes, names: Sequence[str]) -> None:
-        """`names`: the columns to read."""
+    def __init__(self, path: bytes, names: Sequence[str], seen: SeenFiles | None = None) -> None:
+        """`names`: the columns to read; `seen`: what is known of files that were open before."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._names = list(names)
+        self._path = path
+        self._seen = seen or SeenFiles()
         self._source = pa.OSFile(path)
         try:
             metadata = pq.read_metadata(self._source)
@@ -74,6 +78,7 @@ class RowGroups:
             if begin < end:
                 parts.append(self._of_group(group, max(start, begin) - begin, min(stop, end) - begin, unit))
             group += 1
+        self._seen.check(self._path, self._source.fileno())
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
 
     def _of_group(self, group: int, start: int, stop: int, unit: int) -> pa.Table:

@@ -13,6 +13,7 @@ from mpibatch.inputs.parquet_footers import why
 from mpibatch.inputs.parquet_groups import RowGroups
 from mpibatch.inputs.parquet_hive import partition
 from mpibatch.inputs.parquet_schema import ParquetSetup, cast, own_dtypes, pandas_metadata
+from mpibatch.inputs.seen import SeenFiles
 from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.work import Slice
 
@@ -37,6 +38,7 @@ class ParquetReader:
         self._partition = set(setup.partition)
         self._names = [name for name in schema.names if name not in self._partition]
         self._open: tuple[bytes, RowGroups] | None = None
+        self._seen = SeenFiles()
 
     def read(self, source: Slice, count: int) -> Batch:
         """Raises Unreadable where the file is not as the plan has it."""
@@ -75,7 +77,7 @@ class ParquetReader:
     def _file(self, path: bytes) -> RowGroups:
         if self._open is None or self._open[0] != path:
             self.close()
-            self._open = (path, RowGroups(path, self._names))
+            self._open = (path, RowGroups(path, self._names, self._seen))
         return self._open[1]
 
     def _constants(self, path: bytes, count: int) -> dict[str, pa.Array]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import IO, BinaryIO, cast
 
 from mpibatch.inputs.origin import shown
+from mpibatch.inputs.seen import SeenFiles
 from mpibatch.inputs.survey import Unreadable
 
 _BLOCK = 1 << 20
@@ -21,16 +22,19 @@ BROKEN_STREAM = (EOFError, zlib.error, lzma.LZMAError)
 
 
 class KeptFile:
-    """Reads ranges of files; the one that was read last stays open."""
+    """Reads ranges of files; the one that was read last stays open. One that has changed meanwhile is Unreadable."""
 
     def __init__(self) -> None:
         self._path: bytes | None = None
         self._file = -1
+        self._seen = SeenFiles()
 
     def read(self, path: bytes, start: int, size: int) -> bytes:
         """At most `size` bytes from `start` on: fewer at the end of the file, and maybe elsewhere."""
         try:
-            return os.pread(self._open(path), size, start)
+            block = os.pread(self._open(path), size, start)
+            self._seen.check(path, self._file)
+            return block
         except OSError as error:
             raise unreadable(path, error) from error
 
@@ -44,6 +48,7 @@ class KeptFile:
         while at < stop:
             block = self.read(path, at, stop - at)
             if not block:
+                self._seen.forget(path)
                 raise Unreadable(
                     f"{shown(path)} ends at byte {at:,}, but its rows were planned up to byte {stop:,}:"
                     " it has changed since it was planned. Start a new run, with --fresh."

@@ -12,10 +12,10 @@ import msgspec
 
 from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions, ParquetOptions
 from mpibatch.inputs import shuffle_files
-from mpibatch.inputs.compressed import NoRoom
 from mpibatch.inputs.csv_cells import packed
 from mpibatch.inputs.key_reading import KeySpec, hive_value, read_keys
 from mpibatch.inputs.key_runs import PartRuns, filled
+from mpibatch.inputs.new_files import NoRoom
 from mpibatch.inputs.origin import shown
 from mpibatch.inputs.survey import Unreadable
 from mpibatch.work import Slice

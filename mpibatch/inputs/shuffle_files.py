@@ -5,18 +5,15 @@ A file appears whole, or not at all, also after a power cut; beside it the origi
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions
-from mpibatch.inputs.compressed import NoRoom
 from mpibatch.inputs.csv_encoding import BYTE_ORDER_MARK, is_utf8
 from mpibatch.inputs.csv_exact import first_record
 from mpibatch.inputs.key_starts import bytes_of, dialect, record_starts
+from mpibatch.inputs.new_files import aside, writing
 from mpibatch.inputs.origin import shown
 from mpibatch.inputs.sorted_rows import rows_file
 from mpibatch.inputs.survey import Unreadable
@@ -132,42 +129,7 @@ def appear(target: bytes, write: Callable[[bytes], None], rows: Numbers) -> None
     """
     if os.path.exists(target):
         return
-    with _aside(rows_file(target)) as aside, _writing(target), open(aside, "xb") as file:
+    with aside(rows_file(target)) as path, writing(target), open(path, "xb") as file:
         file.write(rows.astype("<i8").tobytes())
-    with _aside(target) as aside, _writing(target):
-        write(aside)
-
-
-@contextlib.contextmanager
-def _aside(target: bytes) -> Iterator[bytes]:
-    """A path to write to. At the end it is made durable and gets its name; else nothing is left."""
-    aside = b"%s.%s.partial" % (target, secrets.token_hex(4).encode())
-    try:
-        with _writing(target):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-        yield aside
-        with _writing(target):
-            _sync(aside)
-            os.replace(aside, target)
-            _sync(os.path.dirname(target))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
-
-
-def _sync(path: bytes) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def _writing(target: bytes) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
-        raise NoRoom(f"{shown(target)} cannot be written: {why}") from error
+    with aside(target) as path, writing(target):
+        write(path)

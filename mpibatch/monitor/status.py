@@ -34,6 +34,16 @@ T = TypeVar("T")
 State = Literal["running", "ended", "dead"]
 
 
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the survey of the inputs is. There may be several in one start, as one asks what another has found."""
+
+    total: int
+    """Parts that the inputs are looked at in."""
+    surveyed: int
+    age_s: float
+    """Seconds since this was written."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What `mpibatch status --json` prints; keys are never renamed, only added."""
 
@@ -49,6 +59,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The last session's; None before its first."""
     progress_age_s: float | None
     """Seconds since `progress` was written; 0 where the clocks of two machines disagree."""
+    survey: Survey | None
+    """While a start has the workers look at its inputs, before its session begins."""
     result: JobResult | None
     """The last one; of an earlier session while `state` is `running` or `dead`."""
     failed_items: str | None
@@ -97,6 +109,7 @@ def _read_once(folder: Path, clock: Callable[[], float]) -> Status | None:
         owner=lease,
         progress=progress,
         progress_age_s=None if progress is None else max(0.0, now - progress.written_at),
+        survey=_survey(files, lease, now) if starting and lease is not None else None,
         result=result,
         failed_items=_text(files.failed_items) if files.failed_items.exists() else None,
         logs=_text(files.logs),
@@ -112,6 +125,21 @@ def _state(lease: LeaseRecord | None, result: JobResult | None, session: int, no
     if result is not None and result.sessions == session:
         return "ended"
     return "running" if lives else "dead"
+
+
+def _survey(files: RunFolder, owner: LeaseRecord, now: float) -> Survey | None:
+    """Of this owner: what an earlier start has left of a survey is none of it."""
+    found = [_read(RunFolder(folder).progress, Snapshot) for folder in files.survey.glob("survey-*")]
+    own = [one for one in found if one is not None and (one.host, one.pid) == (owner.host, owner.pid)]
+    if not own:
+        return None
+    last = max(own, key=lambda one: one.written_at)
+    parts = last.mini_batches
+    return Survey(
+        total=parts.total,
+        surveyed=parts.succeeded + parts.failed,
+        age_s=max(0.0, now - last.written_at),
+    )
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
@@ -203,6 +231,9 @@ def _running_rows(status: Status) -> Rows:
     after = f" after session {status.session}" if status.session else ""
     which = f"a start{after}" if starting else f"session {status.session}"
     rows: Rows = [("run", shown(status.folder)), ("state", f"running: {which}{_owner(status)}")]
+    if status.survey is not None:
+        done = f"{status.survey.surveyed:,} of {status.survey.total:,} parts"
+        return [*rows, ("progress", f"surveying the inputs: {done}, {duration(status.survey.age_s)} ago")]
     if status.progress is None:
         return [*rows, ("progress", "none yet: the session is starting")]
     progress = status.progress

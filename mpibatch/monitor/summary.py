@@ -76,9 +76,9 @@ def _failures_words(result: JobResult, causes: list[CauseGroup]) -> str:
         return "none"
     if not causes:
         return f"{counted(result.items.failed, 'item')}, each in failed_items.jsonl"
-    return (
-        f"{counted(result.items.failed, 'item')}, {counted(len(causes), 'cause')}; each in failed_items.jsonl"
-    )
+    again = "; to try them again: --only-failed" if result.verdict == "complete" else ""
+    items, kinds = counted(result.items.failed, "item"), counted(len(causes), "cause")
+    return f"{items}, {kinds}; each in failed_items.jsonl{again}"
 
 
 def _cause_lines(causes: list[CauseGroup]) -> list[str]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from mpibatch.core.forms import Unmergeable
+from mpibatch.core.parts import IN_PARTS
+from mpibatch.outputs.segments import Place, Segments
 from mpibatch.outputs.sinks import Sink, TextSink
 
 if TYPE_CHECKING:
@@ -25,28 +29,18 @@ BLOCK = 16384
 """Mini-batches looked at together."""
 READ_BYTES = 32 << 20
 """Bytes of fragments held in memory at a time, unless a single one is larger."""
-_GAP_BYTES = 1 << 20
 _MOST_RESTARTS = 4
 """Of the output, as its form changes; after them it is written at the end only."""
 
 
 class DamagedFragments(Exception):
-    """Fragments are not what their records say: `mini_batches` have to be made again."""
+    """Fragments are not what their records say: `mini_batches` have to be made again. `segment`: the file in which
+    that of the first one is."""
 
-    def __init__(self, mini_batches: list[int]) -> None:
+    def __init__(self, mini_batches: list[int], segment: Path) -> None:
         super().__init__(f"the stored rows of {len(mini_batches)} mini-batches are damaged")
         self.mini_batches = mini_batches
-
-
-class _Place(NamedTuple):
-    """Where a fragment lies."""
-
-    mini_batch: int
-    session: int
-    offset: int
-    length: int
-    header: int
-    crc: int
+        self.segment = segment
 
 
 class Assembly:
@@ -71,23 +65,35 @@ class Assembly:
         self._sink: Sink = TextSink(partial) if sink is None else sink
         self._final = final
         self._facts = facts
-        self._segment = segment
         self._in_order = in_order
         self._cursor = 0
         self._passed: NDArray[np.bool_] | None = None
+        self._held: NDArray[np.bool_] | None = None
         self._form: bytes | None = None
         self._started = False
         self._restarts = 0
-        self._segments: dict[int, int] = {}
-        self._damaged: list[int] = []
+        self._segments = Segments(segment)
+        self._damaged: list[Place] = []
 
     def skip(self, mini_batches: NDArray[np.int64]) -> None:
-        """These have failed for good in this session: they have no rows, and nothing waits for them."""
+        """These have failed for good in this session, whole or in pieces: nothing waits for more rows of them."""
         import numpy as np
 
         if self._passed is None:
             self._passed = np.zeros(len(self._facts.done), bool)
         self._passed[mini_batches] = True
+
+    def hold(self, mini_batches: Set[int]) -> None:
+        """Wait for these although they are done, as other rows may take the place of theirs, until `release`."""
+        import numpy as np
+
+        self._held = np.zeros(len(self._facts.done), bool)
+        self._held[list(mini_batches)] = True
+
+    def release(self, mini_batches: Set[int]) -> None:
+        """The rows of these stay as they are."""
+        assert self._held is not None
+        self._held[list(mini_batches)] = False
 
     def set_form(self, form: bytes) -> None:
         """The form of all rows so far: what is in the output with another one is written again."""
@@ -106,16 +112,26 @@ class Assembly:
             self._advance()
 
     def _advance(self) -> None:
-        done = self._facts.done
-        while self._in_order and self._cursor < len(done):
+        facts = self._facts
+        while self._in_order and self._cursor < len(facts.done):
             block = slice(self._cursor, self._cursor + BLOCK)
-            ended = done[block] if self._passed is None else done[block] | self._passed[block]
+            ended = self._ended(block)
             ready = len(ended) if ended.all() else int(ended.argmin())
             if ready == 0:
                 return
-            numbers = done[self._cursor : self._cursor + ready].nonzero()[0] + self._cursor
-            self._append(numbers)
+            block = slice(self._cursor, self._cursor + ready)
+            have = (
+                facts.done[block] | (facts.session[block] == IN_PARTS) if facts.parts else facts.done[block]
+            )
+            self._append(self._places(have.nonzero()[0] + self._cursor))
             self._cursor += ready
+
+    def _ended(self, block: slice) -> NDArray[np.bool_]:
+        """Of which mini-batches of a block nothing more will come."""
+        ended: NDArray[np.bool_] = self._facts.done[block]
+        if self._passed is not None:
+            ended = ended | self._passed[block]
+        return ended if self._held is None else ended & ~self._held[block]
 
     def complete(self) -> None:
         """Append the rest, make it durable and visible. DamagedFragments, and no output, if any is damaged."""
@@ -125,7 +141,8 @@ class Assembly:
         else:
             self._append_by_arrival()
         if self._damaged:
-            raise DamagedFragments(self._damaged)
+            numbers = list(dict.fromkeys(place.mini_batch for place in self._damaged))
+            raise DamagedFragments(numbers, self._segments.path(self._damaged[0].session))
         self._start()
         self._sink.finish()
         os.replace(self._partial, self._final)
@@ -133,6 +150,9 @@ class Assembly:
         folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)  # Its name too.
+        except OSError as error:
+            error.filename = str(self._final.parent)
+            raise
         finally:
             os.close(folder)
 
@@ -144,9 +164,7 @@ class Assembly:
 
     def close(self) -> None:
         """Let go of all files; what is unfinished stays aside."""
-        for fd in self._segments.values():
-            os.close(fd)
-        self._segments.clear()
+        self._segments.close()
         self._sink.close()
 
     def _start(self) -> None:
@@ -160,68 +178,64 @@ class Assembly:
         facts = self._facts
         order = np.lexsort((facts.offset, facts.session))
         order = order[facts.done[order]]
-        for start in range(0, len(order), BLOCK):
-            self._append(order[start : start + BLOCK])
+        if facts.parts:
+            order = order[facts.session[order] != IN_PARTS]
+        blocks = (order[start : start + BLOCK] for start in range(0, len(order), BLOCK))
+        whole = (place for block in blocks for place in self._places(block))
+        if facts.parts:
+            parts = (place for number in facts.parts for place in self._places_of_parts(number))
+            self._append(merge(whole, sorted(parts, key=_arrival), key=_arrival))
+        else:
+            self._append(whole)
 
-    def _append(self, numbers: NDArray[np.int64]) -> None:
-        """Append the fragments of these mini-batches, in this order."""
+    def _places(self, numbers: NDArray[np.int64]) -> Iterator[Place]:
+        """Where the fragments of these mini-batches lie, in this order."""
         facts = self._facts
         columns = (facts.session, facts.offset, facts.length, facts.header, facts.crc)
         rows = zip(numbers.tolist(), *(column[numbers].tolist() for column in columns), strict=True)
-        group: list[_Place] = []
+        for place in map(Place._make, rows):
+            if place.session == IN_PARTS:
+                yield from self._places_of_parts(place.mini_batch)
+            else:
+                yield place
+
+    def _places_of_parts(self, number: int) -> Iterator[Place]:
+        """In the order of the items."""
+        for part in self._facts.parts[number]:
+            yield Place(number, part.session, part.offset, part.length, part.header, part.crc)
+
+    def _append(self, places: Iterable[Place]) -> None:
+        """Append the fragments that lie there, in this order."""
+        group: list[Place] = []
         pending = 0
-        for row in rows:
-            place = _Place(*row)
+        for place in places:
             group.append(place)
             pending += place.length
-            if pending >= READ_BYTES:
+            if pending >= READ_BYTES or len(group) >= BLOCK:
                 self._copy(group)
                 group, pending = [], 0
         self._copy(group)
 
-    def _copy(self, group: list[_Place]) -> None:
+    def _copy(self, group: list[Place]) -> None:
         fragments: list[tuple[memoryview, int]] = []
-        for place, fragment in self._read(group):
+        numbers: list[int] = []
+        for place, fragment in self._segments.read(group):
             if zlib.crc32(fragment) != place.crc:
-                self._damaged.append(place.mini_batch)
+                self._damaged.append(place)
             else:
                 fragments.append((fragment, place.header))
+                numbers.append(place.mini_batch)
         self._start()
-        self._sink.append(fragments)
+        try:
+            self._sink.append(fragments)
+        except Unmergeable as error:
+            if error.fragment is None:
+                raise
+            raise Unmergeable(f"mini-batch {numbers[error.fragment]}: {error}") from error
 
-    def _read(self, group: list[_Place]) -> Iterator[tuple[_Place, memoryview]]:
-        """The fragments of a group in its order. Neighbours in a segment are read in one go."""
-        regions: dict[int, tuple[int, memoryview]] = {}
-        for session in {place.session for place in group}:
-            places = [place for place in group if place.session == session]
-            start = min(place.offset for place in places)
-            stop = max(place.offset + place.length for place in places)
-            if stop - start <= 2 * sum(place.length for place in places) + _GAP_BYTES:
-                regions[session] = (start, self._read_bytes(session, start, stop - start))
-        for place in group:
-            if place.session in regions:
-                start, region = regions[place.session]
-                yield place, region[place.offset - start : place.offset - start + place.length]
-            else:
-                yield place, self._read_bytes(place.session, place.offset, place.length)
 
-    def _read_bytes(self, session: int, offset: int, length: int) -> memoryview:
-        if session not in self._segments:
-            try:
-                self._segments[session] = os.open(self._segment(session), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return memoryview(b"")  # All of it is lost: the checksums will tell.
-        fd = self._segments[session]
-        data = os.pread(fd, length, offset)
-        if len(data) == length:
-            return memoryview(data)
-        whole = bytearray(data)  # Linux reads at most 2 GiB in one call.
-        while len(whole) < length:
-            data = os.pread(fd, length - len(whole), offset + len(whole))
-            if not data:
-                break  # Shorter than recorded: the checksum will tell.
-            whole += data
-        return memoryview(whole)
+def _arrival(place: Place) -> tuple[int, int]:
+    return place.session, place.offset
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -39,6 +39,10 @@ class NotEncodable(Exception):
     """An element cannot be written; the text names it. `__cause__` is the error behind it."""
 
 
+class BadRows(NotEncodable):
+    """The rows together are no output of their items, whatever each of them is."""
+
+
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """What one `run()` returned, as it is stored.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpibatch.outputs.encoding import ItemKeys, NotEncodable, described, is_data_frame, is_series
+from mpibatch.outputs.encoding import BadRows, ItemKeys, described, is_data_frame, is_series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def positions(collected: Any, items: int, labelled: bool = True) -> Sequence[int
             return labels.tolist()  # type: ignore[no-any-return]
     if rows == items:
         return range(items)
-    raise NotEncodable(
+    raise BadRows(
         f"add_input_key: run() returned {described(collected)} of {rows} rows for {items} items, and which row "
         f"belongs to which item cannot be told: {why}. Return one row for each item, in their order; or, where "
         f"run() gets a DataFrame, rows of it with the index that they had; or set add_input_key: false and let "
@@ -92,10 +92,10 @@ def keyed_frame(frame: pd.DataFrame, places: Sequence[int], keys: ItemKeys) -> p
 
 
 def refuse_names(columns: dict[str, list[Any]], taken: Any) -> None:
-    """Raise NotEncodable if what `run()` returned has a key's name already."""
+    """Raise BadRows if what `run()` returned has a key's name already."""
     for name in columns:
         if name in taken:
-            raise NotEncodable(
+            raise BadRows(
                 f"add_input_key puts the name {name!r} in front of each row, but what run() returned has that "
                 "name already: name it otherwise in run(), or set add_input_key: false"
             )

@@ -36,7 +36,11 @@ class ParquetSink:
         """Unmergeable where a value does not fit the merged form: dates that nanoseconds cannot hold."""
         import pyarrow as pa
 
-        tables = [self._table(fragment[header:]) for fragment, header in fragments if header]
+        tables = [
+            self._table(fragment[header:], place)
+            for place, (fragment, header) in enumerate(fragments)
+            if header
+        ]
         if tables:
             for group in self._groups.add(pa.concat_tables(tables)):
                 self._write(group)
@@ -59,7 +63,7 @@ class ParquetSink:
         with self._file.naming():
             self._writer.write_table(group, row_group_size=group.num_rows)
 
-    def _table(self, stream: memoryview) -> pa.Table:
+    def _table(self, stream: memoryview, place: int) -> pa.Table:
         import pyarrow as pa
 
         # A copy, as Arrow wants its numbers at multiples of 8, and so that no segment is held by a row.
@@ -70,7 +74,8 @@ class ParquetSink:
         except pa.ArrowInvalid as error:
             raise Unmergeable(
                 f"rows of different mini-batches cannot stand in one Parquet file: {error}. Give the columns"
-                " the same type in every mini-batch, as with astype()"
+                " the same type in every mini-batch, as with astype()",
+                place,
             ) from error
 
     def _let_go(self) -> None:

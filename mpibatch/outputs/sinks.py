@@ -24,7 +24,10 @@ class Sink(Protocol):
         """
 
     def append(self, fragments: list[tuple[memoryview, int]]) -> None:
-        """Write these fragments; the number is the length of the header or form that each begins with."""
+        """Write these fragments; the number is the length of the header or form that each begins with.
+
+        Unmergeable, naming the fragment, where a value does not fit the form of all rows.
+        """
 
     def finish(self) -> None:
         """All is in it: make it durable under its present name."""

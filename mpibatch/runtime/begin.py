@@ -22,6 +22,7 @@ from mpibatch.runtime.files import storing
 from mpibatch.runtime.identity import describe_changes
 from mpibatch.runtime.jobfile import check_side_inputs
 from mpibatch.runtime.lease import Lease
+from mpibatch.runtime.plan_check import check_plan
 from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan, plan_to_compare, state_of_inputs
 from mpibatch.runtime.programs import check_python, run_prepare
 from mpibatch.runtime.record import (
@@ -30,9 +31,17 @@ from mpibatch.runtime.record import (
     any_result,
     finished,
     make_record,
-    plan_request,
     read_record,
     save_record,
+)
+from mpibatch.runtime.refusals import (
+    lie_in_files,
+    not_complete,
+    refuse_changed_files,
+    refuse_foreign,
+    refuse_other_job,
+    refuse_other_rows,
+    refuse_unfinished,
 )
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.surveying.rounds import Rounds, RunRound
@@ -52,6 +61,7 @@ def begin(
     job: Job,
     *,
     fresh: bool,
+    only_failed: bool = False,
     say: Say,
     no_return: Callable[[], None] = lambda: None,
     run_round: RunRound | None = None,
@@ -59,22 +69,31 @@ def begin(
     """Decide and prepare. Raises errors of `errors`; then nothing new is left in the run folder, but for what a
     survey has found that was stopped or had no room.
 
+    `only_failed`: the run is complete, and is to go on with what failed in it; its output stays until there is a new
+    one. Where that was broken off, any start goes on with it.
     `no_return` is called before an old run is removed: from then on this must not be broken off. `run_round` has
     the workers answer questions of a survey; None: all are answered here.
     """
     folder = RunFolder(job.output)
-    _refuse_foreign(folder)
+    if only_failed:
+        refuse_unfinished(folder)
+    refuse_foreign(folder)
     if not fresh:
-        _refuse_other_job(folder, job)
+        refuse_other_job(folder, job)
     made = _make(folder)
     lease = Lease(folder)
     lease.acquire(say)
     try:
-        with storing(str(folder.stop)):
+        with storing(str(folder.private)):
             folder.stop.unlink(missing_ok=True)
+            _remove_halves(folder)
+            if fresh:
+                shutil.rmtree(folder.survey, ignore_errors=True)
         run_prepare(job, say)
         check_side_inputs(job)
         ask = Rounds(job, folder.survey, lease, run_round, say, state=lambda: state_of_inputs(job)).ask
+        if only_failed:
+            return _failed_again(job, folder, lease, ask, say)
         return _decide(job, folder, lease, ask, fresh, say, no_return)
     except BaseException as error:
         if made and not (isinstance(error, StoppedError | StorageError) and folder.survey.exists()):
@@ -97,6 +116,13 @@ def _make(folder: RunFolder) -> list[Path]:
     return missing
 
 
+def _remove_halves(folder: RunFolder) -> None:
+    """What a start that was killed was about to write. The lease is ours, and so is nobody at it."""
+    for file in (folder.result, folder.run_file):
+        for half in file.parent.glob(f"{file.name}.*.partial"):
+            half.unlink(missing_ok=True)
+
+
 def _decide(
     job: Job, folder: RunFolder, lease: Lease, ask: Ask, fresh: bool, say: Say, no_return: Callable[[], None]
 ) -> Begun | Reused:
@@ -114,18 +140,61 @@ def _decide(
         plan = _plan_anew(job, folder, ask, no_return)
         for remark in plan.remarks:
             say(f"warning: {remark}")
-        record = make_record(job, plan, inputs=_lie_in_files(plan))
+        record = make_record(job, plan, inputs=lie_in_files(plan))
         save_record(folder, record)
         return Begun(folder=folder, lease=lease, plan=plan, record=record)
+    return _continue(job, folder, lease, record, ask, say, only_failed=folder.only_failed.exists())
+
+
+def _continue(
+    job: Job, folder: RunFolder, lease: Lease, record: RunRecord, ask: Ask, say: Say, *, only_failed: bool
+) -> Begun:
+    check_plan(folder.private / PLAN_NAME)
     plan = open_plan(folder.private)
-    now = make_record(job, plan, inputs=_lie_in_files(plan))
-    _refuse_other_rows(folder, record, now)
-    _refuse_changed_files(folder, record, now)
+    now = make_record(job, plan, inputs=lie_in_files(plan))
+    refuse_other_rows(folder, record, now)
+    refuse_changed_files(folder, record, now)
     changes = describe_changes(_without_inputs(record.fingerprint), _without_inputs(now.fingerprint))
     if changes:
         say(f"continuing, although since the last start these have changed: {'; '.join(changes)}")
+    if folder.copies_removed.exists():
+        _make_copies_again(job, folder, plan, ask)
+    if only_failed:
+        # Before anything of it changes: a start after this one is lost must not take the run for complete.
+        with storing(str(folder.only_failed)):
+            folder.only_failed.touch()
     save_record(folder, now)
-    return Begun(folder=folder, lease=lease, plan=plan, record=now)
+    return Begun(folder=folder, lease=lease, plan=plan, record=now, only_failed=only_failed)
+
+
+def _failed_again(job: Job, folder: RunFolder, lease: Lease, ask: Ask, say: Say) -> Begun | Reused:
+    """Go on with a run that is complete, where items failed in it; or with such a start that was broken off."""
+    record, result = read_record(folder), finished(folder)
+    if record is None or (result is None and not folder.only_failed.exists()):
+        raise not_complete(folder)  # Somebody else has begun it anew since we looked.
+    if result is not None and not result.items.failed:
+        lease.release()
+        return Reused(folder=folder, result=result)
+    check_python(job)
+    return _continue(job, folder, lease, record, ask, say, only_failed=True)
+
+
+def _make_copies_again(job: Job, folder: RunFolder, plan: Plan, ask: Ask) -> None:
+    """Unpack and sort anew what the plan reads, as it was removed when the run was complete."""
+    aside = folder.private / "again"
+    try:
+        with storing(str(aside)):
+            aside.mkdir(exist_ok=True)
+        with make_plan(job, aside, ask=ask, unpacked=folder.unpacked) as again:
+            if again.fingerprint != plan.fingerprint:
+                raise RunFolderError(
+                    f"the inputs of the run in {folder.root} give another plan now: what failed in it cannot be tried"
+                    " again. Choose another folder with --output DIR, or throw the run away with --fresh."
+                )
+        with storing(str(folder.copies_removed)):
+            folder.copies_removed.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _plan_anew(job: Job, folder: RunFolder, ask: Ask, no_return: Callable[[], None]) -> Plan:
@@ -162,64 +231,15 @@ def _planning(job: Job) -> Iterator[None]:
 # What is in the folder already
 
 
-def _refuse_foreign(folder: RunFolder) -> None:
-    """A folder that holds something, but no run, is not ours to write into."""
-    root = folder.root
-    if root.exists() and not root.is_dir():
-        raise RunFolderError(
-            f"the run folder {root} is a file. Name another folder: key output, or --output DIR."
-        )
-    if root.is_dir() and not folder.private.is_dir() and any(root.iterdir()):
-        raise RunFolderError(
-            f"the run folder {root} exists, is not empty and is not a run of mpibatch."
-            " Name another folder: key output in the job file, or --output DIR."
-        )
-
-
-def _refuse_other_job(folder: RunFolder, job: Job) -> None:
-    record = read_record(folder)
-    if record is None or record.plan_request == plan_request(job):
-        return
-    what = "inputs or mini_batch_size" if record.name == job.name else f"another job: {record.name}"
-    raise RunFolderError(
-        f"the run folder {folder.root} belongs to a run with other settings ({what}). Choose another folder with"
-        " --output DIR, or throw the old run away with --fresh."
-    )
-
-
-def _refuse_other_rows(folder: RunFolder, old: RunRecord, new: RunRecord) -> None:
-    if old.rows != new.rows and folder.sessions():
-        raise RunFolderError(
-            f"the unfinished run in {folder.root} has rows of another form: output_action, append_row_format,"
-            " append_row or add_input_key has changed since. Set them back to continue it, choose another folder with"
-            " --output DIR, or throw it away with --fresh."
-        )
-
-
-def _lie_in_files(plan: Plan) -> bool:
-    """Whether items lie within files, of tables or archives: such a plan says where, and holds as long as these
-    stay as they are."""
-    return "state" in plan.header
-
-
-def _refuse_changed_files(folder: RunFolder, old: RunRecord, new: RunRecord) -> None:
-    """What lies elsewhere now would be read in part, or not at all, without a word."""
-    files = new.fingerprint.get("inputs")
-    if files is not None and files != old.fingerprint.get("inputs"):
-        raise RunFolderError(
-            f"the unfinished run in {folder.root} knows where in its tables or archives each item lies, and since it"
-            " was planned the size or time of one of these files has changed. Put it back to continue, choose another"
-            " folder with --output DIR, or throw the run away with --fresh."
-        )
-
-
 def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) -> Reused:
     """The finished run, if it is of this very job."""
     changes = _changes(job, folder, record)
     if changes:
+        failed = result.items.failed
+        again = f" try its {failed:,} failed items again with --only-failed," if failed else ""
         raise RunFolderError(
-            f"the run in {folder.root} is complete, and since then these have changed: {'; '.join(changes)}."
-            " Choose another folder with --output DIR, or throw the old run away with --fresh."
+            f"the run in {folder.root} is complete, and since then these have changed: {'; '.join(changes)}. What to"
+            f" do:{again} choose another folder with --output DIR, or throw the old run away with --fresh."
         )
     return Reused(folder=folder, result=result)
 

@@ -12,6 +12,7 @@ MOST_GROUPS = 200
 _OTHERS = "other errors"
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+(?:,\d{3})*|/\S+")
 """What differs between two equal errors: quoted names, numbers, paths."""
+_LISTED = re.compile(r"\*(?:,? \*)+")
 
 _WARNINGS = {
     WARN_NEWLINE: "a row has a newline inside; it is written as it is, so the output has more lines than rows",
@@ -23,6 +24,15 @@ _WARNINGS = {
 def short_return(succeeded: int, count: int) -> ErrorReport:
     """The error of the items that a short return leaves without a row (CONTRACT section 1, cardinality)."""
     return ErrorReport("ShortReturn", f"run() returned {succeeded} elements for {count} items")
+
+
+def kind_of(error: ErrorReport) -> str:
+    """What equal errors have in common: type and message, without what is particular to an item."""
+    return _LISTED.sub("*", _PARTICULARS.sub("*", _text(error)))  # A list may be of any length.
+
+
+def _text(error: ErrorReport) -> str:
+    return f"{error.type}: {error.message}" if error.message else error.type
 
 
 class _Group:
@@ -86,8 +96,7 @@ class Causes:
 
     def _add(self, piece: Piece, items: int, worker: int | None, error: ErrorReport) -> None:
         known = items == piece.count  # A short return does not tell which.
-        text = f"{error.type}: {error.message}" if error.message else error.type
-        key = _PARTICULARS.sub("*", text)
+        text, key = _text(error), kind_of(error)
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_GROUPS:

@@ -1,4 +1,5 @@
-"""The memory that a worker and its processor share: what is running since when, and what is taken back.
+"""The memory that a worker and its processor share: what is running since when, what is taken back, and how often
+`run()` has said that it gets on.
 
 A page of little-endian 64-bit numbers; each is written by one side only. Attempts are granted to a processor in
 rising order.
@@ -22,6 +23,11 @@ REVOKED_LAST = 4
 """Attempts from the first to the last of these are taken back: the processor passes over them."""
 
 
+# By the processor, and what the script forks:
+HEARTBEATS = 5
+"""How often the script has said that it gets on. Those of several processes at one moment may count as one."""
+
+
 class Clock:
     """The worker's side; `page` is the shared memory."""
 
@@ -31,6 +37,15 @@ class Clock:
     def running(self) -> tuple[int, int]:
         """(attempt, start in nanoseconds); may be torn, see `core.liveness.OverTime`."""
         return self._page[ATTEMPT], self._page[STARTED]
+
+    @property
+    def latest(self) -> int:
+        """The attempt that was begun last."""
+        return self._page[LATEST]
+
+    @property
+    def heartbeats(self) -> int:
+        return self._page[HEARTBEATS]
 
     def revoke(self, first: int, last: int) -> int:
         """Take back attempts `first` to `last`; those up to the number returned have been begun all the same.

@@ -6,11 +6,12 @@ the worker, never an assertion.
 
 from __future__ import annotations
 
+import heapq
 import logging
-import math
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, assert_never
+
+import msgspec
 
 from mpibatch.core import dispatch
 from mpibatch.core.accounting import Verdict
@@ -24,11 +25,10 @@ from mpibatch.core.dispatch import (
     RecordLoss,
     RecordSuccess,
 )
+from mpibatch.core.events import Due, Later, Quarantine, RecordSplit, Remark, Retire
 from mpibatch.core.framing import FrameError, decoder, encode
-from mpibatch.core.liveness import Liveness
 from mpibatch.core.ranks import WorkerPlace
 from mpibatch.messages import (
-    Announced,
     GaveUp,
     Goodbye,
     Grant,
@@ -45,23 +45,23 @@ from mpibatch.messages import (
     ToWorker,
     WorkerSetup,
 )
-from mpibatch.runtime.causes import Causes
+from mpibatch.runtime.accounts import Accounts
+from mpibatch.runtime.assignments import assignments
+from mpibatch.runtime.causes import Causes, kind_of
+from mpibatch.runtime.farewell import Farewell
 from mpibatch.runtime.forms import Forms
 from mpibatch.runtime.planner import Plan
+from mpibatch.runtime.pulls import Pulls
 from mpibatch.runtime.transport import Port
+from mpibatch.runtime.watch import Watch
 from mpibatch.runtime.writer import MOST_BACKLOG_BYTES, Writer
-from mpibatch.work import Assignment, ErrorReport, Failed, Outcome, Piece, Succeeded
+from mpibatch.work import ErrorReport, Failed, Outcome, Succeeded
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = 60.0
-PING_S = 10.0
-MOST_PULLED_BYTES = 256 << 20
-"""Announced fragments on their way to rank 0 at one time."""
-OUTPUT_FIRST_S = 0.25
-"""Seconds that the output of a complete run gets before processors are told to end."""
-GOODBYE_S = 10.0
-"""Seconds that workers get, beyond `shutdown()`, to end after their release."""
+MOST_PING_S = 10.0
+PINGS = 6
+"""Within the time after which somebody silent is lost, so that one that is late does no harm."""
 
 _decode = decoder(ToCoordinator)
 
@@ -81,29 +81,41 @@ class Coordinator:
         causes: Causes,
         forms: Forms | None,
         workers: Mapping[int, WorkerPlace],
+        watch: Watch,
+        heartbeat_timeout_s: float,
+        progress_timeout_s: float | None,
         shutdown_timeout_s: float,
+        remark: Callable[[str], None],
         clock: Callable[[], float],
+        gone: Collection[int] = (),
     ) -> None:
+        """`progress_timeout_s`: so long no mini-batch may end, unless a script says that it gets on; None: for
+        ever. `remark` is told what people should know of workers and the work. `gone`: workers that an earlier
+        session of this world has lost."""
         self._port = port
         self._plan = plan
         self._dispatcher = dispatcher
         self._writer = writer
-        self._causes = causes
-        self._forms = forms
+        self._accounts = Accounts(writer, causes, forms)
         self._workers = workers
         self._number_of = {place.rank: number for number, place in workers.items()}
-        self._shutdown_timeout_s = shutdown_timeout_s
+        self._farewell = Farewell(shutdown_timeout_s)
         self._clock = clock
-        self._liveness = Liveness(SILENCE_S)
+        self._watch = watch
+        self._ping_s = min(MOST_PING_S, heartbeat_timeout_s / PINGS)
+        self._progress_timeout_s = progress_timeout_s
+        self._progress_at = clock()
+        self._remark = remark
+        self._later: list[tuple[float, int]] = []
         self._ready: set[int] = set()
-        self._lost: set[int] = set()
-        self._present = set(workers)
-        self._announced: deque[tuple[int, Announced]] = deque()
-        self._pulled: dict[tuple[int, int], int] = {}
+        self._lost: set[int] = set(gone)
+        self._present = set(workers) - self._lost
+        self._spoken: set[int] = set()
+        """Who has said anything in this session."""
+        self._watch.dead.update(self._lost)
+        self._pulls = Pulls()
         self._phase: Phase = "running"
-        self._deadline = 0.0
         self._at_once = False
-        self._release_at = math.inf
         self._stepped = self._pinged = clock()
         self.verdict: Verdict = "stopped"
         self.reason = ""
@@ -128,21 +140,28 @@ class Coordinator:
         return not self._lost and not self._present
 
     @property
+    def lost(self) -> frozenset[int]:
+        """Workers that will not come back. Who was only silent may."""
+        return frozenset(self._lost & self._watch.dead)
+
+    @property
     def ready_workers(self) -> int:
         return len(self._ready - self._lost)
 
     def begin(self, setups: Mapping[int, WorkerSetup]) -> None:
         """Tell each worker what to supervise."""
         now = self._clock()
-        for number, setup in setups.items():
-            self._send(number, setup)
-            self._liveness.heard(number, now)
+        for number in self._present:
+            self._send(number, setups[number])
+            self._watch.heard(number, now)
         self._carry_out(self._dispatcher.begin(), None, -1)
+        for number in self._lost:
+            self._handle(dispatch.WorkerGone(number))
 
     def stop(self, reason: str, *, at_once: bool) -> None:
         """Nothing new starts; `at_once`: what is running is killed."""
         if self._phase == "running":
-            self._at_once = at_once
+            self._at_once = self._at_once or at_once
             self._handle(dispatch.StopRequested(reason, at_once))
 
     def step(self) -> bool:
@@ -152,35 +171,54 @@ class Coordinator:
         self._stepped = now
         listens = self._writer.backlog_bytes < MOST_BACKLOG_BYTES
         if stall > 1.0 or not listens:  # What workers said meanwhile has not been read yet.
-            self._liveness.extend(stall)
+            self._watch.extend(stall)
+            self._progress_at += stall
         acted = False
         if listens:
             for rank, body in self._port.receive():
                 acted = True
                 self._take(rank, body, now)
-        self._pull()
+        for number, attempt in self._pulls.next(present=self._present, lost=self._lost):
+            self._send(number, Pull(attempt))
         self._writer.pump(now)
-        if now - self._pinged > PING_S:
-            self._watch(now)
-        if now >= self._release_at or (self._release_at < math.inf and self._writer.durable_at is not None):
+        self._keep_watch(now)
+        while self._later and self._later[0][0] <= now:
+            self._handle(Due(heapq.heappop(self._later)[1]))
+        if self._farewell.due(now, durable=self._writer.durable_at is not None):
             self._release()
-        if self._phase == "ending" and (not self._present or now > self._deadline):
+        if self._phase == "ending" and (not self._present or self._farewell.overdue(now)):
             self._phase = "over"
         return acted
 
-    def _watch(self, now: float) -> None:
-        self._pinged = now
-        # Also to those that have ended: they wait for their dismissal, and to see whether we live.
-        for number in self._workers:
-            self._send(number, Ping())
-        for number in self._liveness.silent(now):
-            log.warning(
-                "worker %d (%s) has been silent for %g s: lost", number, self._place(number), SILENCE_S
-            )
-            self._liveness.forget(number)
-            self._lost.add(number)
-            self._forget_fragments(number)
-            self._handle(dispatch.WorkerLost(number))
+    def _keep_watch(self, now: float) -> None:
+        if now - self._pinged > self._ping_s:
+            self._pinged = now
+            # Also to those that have ended: they wait for their dismissal, and to see whether we live.
+            for number in self._workers:
+                if number not in self._watch.dead:
+                    self._send(number, Ping())
+        for number, why in self._watch.lost(now).items():
+            if number in self._present and number not in self._lost:
+                self._lose(number, why)
+        limit = self._progress_timeout_s
+        if limit is not None and self._phase == "running":
+            if not self._dispatcher.busy:
+                self._progress_at = now  # Nothing can end, so that nothing is amiss.
+            elif now - self._progress_at > limit:
+                self.stop(
+                    f"no mini-batch has ended for {limit:g} s (progress_update_timeout): raise it, or call"
+                    " context.heartbeat() in a long run()",
+                    at_once=True,
+                )
+
+    def _lose(self, number: int, why: str) -> None:
+        log.warning("worker %d (%s) %s: lost", number, self._place(number), why)
+        self._remark(f"{self._place(number)} {why}: what it had is done elsewhere")
+        self._lost.add(number)
+        self._pulls.forget(number)
+        self._handle(dispatch.WorkerLost(number))
+        if self._farewell.released:
+            self._present.discard(number)  # It was waited for, and will hardly say goodbye now.
 
     # From workers
 
@@ -194,21 +232,26 @@ class Coordinator:
         if number is None or number not in self._present:
             log.warning("rank %d, which is no worker any more, sent %s", rank, type(message).__name__)
             return
-        self._liveness.heard(number, now)
+        self._watch.heard(number, now)
         if number in self._lost:
             self._lost.discard(number)
             log.warning("worker %d (%s) is back", number, self._place(number))
             if number in self._ready:
                 self._handle(dispatch.WorkerReady(number))
+        if isinstance(message, Goodbye) and number not in self._spoken:
+            log.info("worker %d (%s) ends a session before this one", number, self._place(number))
+            return
+        self._spoken.add(number)
         self._understand(number, message)
 
     def _understand(self, number: int, message: ToCoordinator) -> None:
         match message:
             case Outcomes(outcomes, announced):
+                self._progress_at = self._clock()
                 for outcome in outcomes:
-                    self._pulled.pop((number, outcome.attempt), None)
+                    self._pulls.came(number, outcome.attempt)
                     self._end_attempt(number, outcome)
-                self._announced.extend((number, announcement) for announcement in announced)
+                self._pulls.announced(number, announced)
             case Returned(attempts):
                 self._handle(dispatch.AttemptsReturned(number, attempts))
             case Ready():
@@ -219,16 +262,17 @@ class Coordinator:
                 self._handle(dispatch.WorkerReady(number))
             case GaveUp(error, unusable):
                 self._gave_up(number, error, unusable)
-            case Heartbeat():
-                pass
+            case Heartbeat(progress):
+                if progress:
+                    self._progress_at = self._clock()
             case StopAsked(reason):
                 log.warning("worker %d (%s) asks to stop: got %s", number, self._place(number), reason)
                 self.stop(f"{self._place(number)} got {reason}", at_once=False)
             case Goodbye():
                 self._present.discard(number)
                 self._ready.discard(number)
-                self._liveness.forget(number)
-                self._forget_fragments(number)
+                self._watch.forget(number)
+                self._pulls.forget(number)
                 self._handle(dispatch.WorkerGone(number))
             case _:
                 assert_never(message)
@@ -239,15 +283,18 @@ class Coordinator:
                 "dropped an answer of worker %d to attempt %d: all is concluded", number, outcome.attempt
             )
             return
-        if self._forms is not None:
-            outcome = self._forms.judged(outcome)
+        outcome = self._accounts.judged(outcome)
         event: Event
         if isinstance(outcome, Succeeded):
             event = dispatch.AttemptSucceeded(
                 number, outcome.attempt, outcome.succeeded, outcome.rows, outcome.process_s
             )
         else:
-            event = dispatch.AttemptFailed(number, outcome.attempt, outcome.run_s)
+            event = dispatch.AttemptFailed(
+                number, outcome.attempt, outcome.run_s,
+                alike=kind_of(outcome.error), out_of_memory=outcome.cause == "out_of_memory",
+                indivisible=outcome.cause == "bad_rows",
+            )  # fmt: skip
         self._carry_out(self._dispatcher.handle(event), outcome, number)
 
     def _gave_up(self, number: int, error: ErrorReport, unusable: bool) -> None:
@@ -259,22 +306,6 @@ class Coordinator:
             self._conclude("failed", f"{error.type}: {error.message}")
         # Not as if it had given back what it had: it would be granted something else in its place.
         self._handle(dispatch.WorkerGone(number))
-
-    def _pull(self) -> None:
-        """Ask for announced fragments, as many as may be on their way at one time."""
-        kept = []
-        while self._announced and (not self._pulled or sum(self._pulled.values()) < MOST_PULLED_BYTES):
-            number, announced = self._announced.popleft()
-            if number in self._lost:
-                kept.append((number, announced))  # It may come back.
-            elif number in self._present:
-                self._pulled[number, announced.outcome.attempt] = announced.length
-                self._send(number, Pull(announced.outcome.attempt))
-        self._announced.extendleft(reversed(kept))
-
-    def _forget_fragments(self, number: int) -> None:
-        """What a worker announced and will not send any more must not keep others from sending."""
-        self._pulled = {key: length for key, length in self._pulled.items() if key[0] != number}
 
     # Carrying out
 
@@ -288,21 +319,28 @@ class Coordinator:
             match command:
                 case RecordSuccess(_, piece):
                     assert isinstance(outcome, Succeeded)
-                    self._note_form(outcome)
-                    self._writer.success(piece, worker, outcome)
-                    self._causes.success(piece, outcome, worker)
+                    self._accounts.success(piece, worker, outcome)
                 case dispatch.Grant(number, granted):
                     self._grant(number, granted)
-                case RecordFailure(_, piece, tries, final):
+                case RecordFailure(attempt, piece, tries, final):
                     assert isinstance(outcome, Failed)
-                    self._writer.failure(piece, worker, outcome, tries=tries, final=final)
-                    self._failed(piece, worker, outcome, tries, final)
+                    outcome = msgspec.structs.replace(outcome, attempt=attempt)
+                    self._accounts.failure(piece, worker, outcome, tries=tries, final=final)
                 case RecordLoss(piece, losses):
-                    error = ErrorReport("WorkerLost", f"{losses} workers were lost while they had it")
-                    self._writer.loss(piece, error)
-                    self._causes.failure(piece, None, error)
+                    self._accounts.loss(piece, losses)
+                case RecordSplit(piece, at):
+                    self._accounts.split(piece, at)
                 case dispatch.Recall(number, attempts):
                     self._send(number, Recall(attempts))
+                case Later(number, seconds):
+                    heapq.heappush(self._later, (self._clock() + seconds, number))
+                case Retire(number):
+                    self._ready.discard(number)
+                    self._send(number, Release(True))
+                case Quarantine(workers, whole_node, failures):
+                    self._tell(self._quarantine(workers, whole_node=whole_node, failures=failures))
+                case Remark(text):
+                    self._tell(text)
                 case Drop(number, attempt):
                     log.debug("dropped an answer of worker %d to attempt %d: too late", number, attempt)
                 case Conclude(verdict, reason):
@@ -310,48 +348,37 @@ class Coordinator:
                 case _:
                     assert_never(command)
 
-    def _note_form(self, outcome: Succeeded) -> None:
-        """Before the success itself, so that no session finds rows whose form it does not know."""
-        own = self._forms.first(outcome) if self._forms is not None else None
-        if own is not None and self._forms is not None:
-            self._writer.form(own, self._forms.add(own))
-
-    def _failed(self, piece: Piece, worker: int, outcome: Failed, tries: int, final: bool) -> None:
-        if final:
-            self._causes.failure(piece, worker, outcome.error)
-        log.info(
-            "mini-batch %d, try %d on worker %d %s: %s: %s",
-            piece.mini_batch, tries, worker, "failed for good" if final else "failed",
-            outcome.error.type, outcome.error.message,
-        )  # fmt: skip
-
     def _grant(self, number: int, granted: list[dispatch.Granted]) -> None:
         if self.first_grant_at is None:
             self.first_grant_at = self._clock()
-        plan = self._plan
-        assignments = [
-            Assignment(
-                attempt, piece.mini_batch, piece.first, piece.count, retry,
-                plan.position(piece), plan.input_of(piece.mini_batch), plan.source(piece),
-                plan.keys(piece.mini_batch),
-            )
-            for attempt, piece, retry in ((one.attempt, one.piece, one.retry) for one in granted)
-        ]  # fmt: skip
-        self._send(number, Grant(assignments))
+        self._send(number, Grant(assignments(self._plan, granted)))
+
+    def _quarantine(self, workers: list[int], *, whole_node: bool, failures: int) -> str:
+        if whole_node:
+            places = f"node {self._workers[workers[0]].host}"
+        else:
+            places = ", ".join(self._place(number) for number in workers)
+        return (
+            f"{places} gets no more work: {failures} attempts in a row failed there, and what failed succeeded"
+            " elsewhere. Look at its GPU, disk and memory; the logs of its processes tell what they met."
+        )
+
+    def _tell(self, text: str) -> None:
+        log.warning("%s", text)
+        self._remark(text)
 
     def _conclude(self, verdict: Verdict, reason: str) -> None:
         if self._phase != "running":
             return
         self._phase = "ending"
+        if verdict == "no_workers" and self.gave_up is None:
+            # Nothing is wrong with the job: what was lost with them may work at the next start.
+            verdict, reason = "stopped", "all workers were lost"
         self.verdict, self.reason = verdict, reason
-        self._deadline = self._clock() + self._shutdown_timeout_s + GOODBYE_S
         log.info("concluded: %s %s", verdict, reason)
-        self._release_at = self._clock() + (OUTPUT_FIRST_S if verdict == "complete" else 0.0)
-        self._deadline += OUTPUT_FIRST_S
+        self._farewell.begin(self._clock(), complete=verdict == "complete")
 
     def _release(self) -> None:
-        """Let all workers end, but first, for a moment, the output: their ends compete with it for the machine."""
-        self._release_at = math.inf
         for number in self._present:
             self._send(number, Release(self._at_once))
         # A lost worker will hardly say goodbye.

@@ -115,7 +115,8 @@ def _first_cause(
     if gave_up is not None and (coordinator.verdict == "no_workers" or coordinator.unusable is not None):
         worker, report = gave_up
         # A death says itself where it was.
-        where = "" if report.type in ("Died", "TimedOut") else " (in init(), or while the script was loaded)"
+        told = report.type in ("Died", "TimedOut", "OutOfMemory")
+        where = "" if told else " (in init(), or while the script was loaded)"
         return CauseGroup(
             error=plain(f"{report.type}: {report.message}{where}"),
             item=None,

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from mpibatch.entry import EntryScript
 from mpibatch.errors import ScriptError
 from mpibatch.messages import ProcessorSpec
 from mpibatch.work import Assignment, ErrorReport
@@ -49,8 +50,12 @@ class Context:
         self.dataset = datasets[work.input]
         self.partition_key_value: dict[str, Any] = dict(work.keys or {})
 
+    def heartbeat(self) -> None:
+        """As `mpibatch.EntryScript().heartbeat()`: `run()` gets on."""
+        EntryScript().heartbeat()
 
-class EntryScript(msgspec.Struct, frozen=True, kw_only=True):
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """What the script exports. `takes_context`: `run(mini_batch, context)`."""
 
     run: Callable[..., object]
@@ -62,7 +67,7 @@ class EntryScript(msgspec.Struct, frozen=True, kw_only=True):
 # Loading
 
 
-def load(spec: ProcessorSpec) -> EntryScript:
+def load(spec: ProcessorSpec) -> Hooks:
     """Import the script, with `sys.argv` and `sys.path` set before; `init()` is the caller's to call.
 
     Raises `ScriptError` where no other processor could do better (as a `SyntaxError` tells too), else
@@ -141,7 +146,7 @@ def _find_dotted(name: str) -> str | None:
 # What it exports
 
 
-def _exports(module: ModuleType, script: str) -> EntryScript:
+def _exports(module: ModuleType, script: str) -> Hooks:
     run = getattr(module, "run", None)
     if run is None:
         raise ScriptError(f"{script} has no function run(mini_batch){_functions_of(module)}")
@@ -151,7 +156,7 @@ def _exports(module: ModuleType, script: str) -> EntryScript:
     for name, function in (("run", run), *hooks.items()):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ScriptError(f"`{name}` of {script} is an async function, which is never awaited: use def")
-    return EntryScript(
+    return Hooks(
         run=run,
         takes_context=takes_context(run, script),
         init=hooks["init"] if callable(hooks["init"]) else None,

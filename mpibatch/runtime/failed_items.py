@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mpibatch.core import history
+from mpibatch.core.failures import final_failures
 from mpibatch.core.history import Facts
+from mpibatch.core.parts import part_at
 from mpibatch.runtime.causes import short_return
-from mpibatch.runtime.journal import read_about, read_bytes, read_journal
+from mpibatch.runtime.journal import read_bytes, read_journal, read_workers
 from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.work import ErrorReport, Piece
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1 << 16
 """Items named together: a mini-batch by keys, or of a compressed file, may have millions."""
-_LOGS = {"Died": "stderr", "TimedOut": "stderr", "ShortReturn": "stdout"}
+_LOGS = {"Died": "stderr", "OutOfMemory": "stderr", "TimedOut": "stderr", "ShortReturn": "stdout"}
 
 
 def write_failed_items(folder: RunFolder, plan: Plan, facts: Facts, session: int) -> None:
@@ -45,7 +47,7 @@ def write_failed_items(folder: RunFolder, plan: Plan, facts: Facts, session: int
 def _lines(folder: RunFolder, plan: Plan, facts: Facts, current: int) -> Iterator[dict[str, Any]]:
     for session in folder.sessions():
         records, _ = read_journal(folder, session, plan.fingerprint)
-        workers = read_about(folder, session)["workers"]
+        workers = read_workers(folder, session)
         bad = _bad_by_attempt(records)
         for record in _short(records, facts, session):
             left_out = bad.get(int(record["attempt"]), [])
@@ -55,9 +57,16 @@ def _lines(folder: RunFolder, plan: Plan, facts: Facts, current: int) -> Iterato
                 yield from _named(plan, _piece(one), common)
             yield from _short_lines(plan, record, len(left_out), workers)
         if session == current:
-            final = (records["kind"] == history.FAILED) & ((records["flags"] & history.FINAL) != 0)
-            for record in records[final]:
+            for record in _in_order(final_failures(records, facts)):
                 yield from _failed_lines(folder, plan, session, record, workers)
+
+
+def _in_order(records: Records) -> Records:
+    """As the items stand in the inputs."""
+    import numpy as np
+
+    ordered: Records = records[np.lexsort((records["first"], records["mini_batch"]))]
+    return ordered
 
 
 def _bad_by_attempt(records: Records) -> dict[int, list[Any]]:
@@ -69,12 +78,20 @@ def _bad_by_attempt(records: Records) -> dict[int, list[Any]]:
 
 
 def _short(records: Records, facts: Facts, session: int) -> Records:
-    """Successes that count and have fewer elements than items."""
+    """Successes that count, whole and of pieces, and have fewer elements than items."""
     good = records[(records["kind"] == history.SUCCEEDED) & (records["succeeded"] < records["count"])]
     place = good["mini_batch"].astype("int64")
     counts = facts.done[place] & (facts.session[place] == session) & (facts.offset[place] == good["offset"])
+    if facts.parts:
+        for one in (facts.session[place] == history.IN_PARTS).nonzero()[0].tolist():
+            counts[one] = _is_a_part(good[one], facts, session)
     chosen: Records = good[counts]
     return chosen
+
+
+def _is_a_part(record: Any, facts: Facts, session: int) -> bool:
+    part = part_at(facts.parts[int(record["mini_batch"])], int(record["first"]))
+    return part is not None and (part.session, part.offset) == (session, int(record["offset"]))
 
 
 def shorts(folder: RunFolder, plan: Plan, facts: Facts) -> Iterator[tuple[Piece, int, ErrorReport]]:
@@ -83,21 +100,38 @@ def shorts(folder: RunFolder, plan: Plan, facts: Facts) -> Iterator[tuple[Piece,
         records, _ = read_journal(folder, session, plan.fingerprint)
         bad = _bad_by_attempt(records)
         for record in _short(records, facts, session):
-            piece = _piece(record)
             left_out = bad.get(int(record["attempt"]), [])
             for one in left_out:
                 yield _piece(one), int(one["count"]), _error(folder, session, one)
-            given = piece.count - len(left_out)
-            succeeded = int(record["succeeded"])
+            given, succeeded = _given(record, len(left_out))
             if succeeded < given:
-                yield piece, given - succeeded, short_return(succeeded, given)
+                yield _piece(record), given - succeeded, short_return(succeeded, given)
+
+
+def short_mini_batches(folder: RunFolder, plan: Plan, facts: Facts) -> list[int]:
+    """Mini-batches that are done, of which a short return has left items without a row; in order. Items that
+    could not be read are not meant."""
+    found: set[int] = set()
+    for session in folder.sessions():
+        records, _ = read_journal(folder, session, plan.fingerprint)
+        bad = _bad_by_attempt(records)
+        for record in _short(records, facts, session):
+            given, succeeded = _given(record, len(bad.get(int(record["attempt"]), [])))
+            if succeeded < given:
+                found.add(int(record["mini_batch"]))
+    return sorted(number for number in found if facts.done[number])
+
+
+def _given(record: Any, bad: int) -> tuple[int, int]:
+    """How many items `run()` got, and how many elements it gave."""
+    return int(record["count"]) - bad, int(record["succeeded"])
 
 
 def _short_lines(
     plan: Plan, record: Any, bad: int, workers: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Which items a short return left out is unknown, unless it is all of them."""
-    given, succeeded = int(record["count"]) - bad, int(record["succeeded"])
+    given, succeeded = _given(record, bad)
     if succeeded >= given:
         return
     common = _common(record, short_return(succeeded, given), workers, attempts=1)

@@ -53,7 +53,7 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file that is there whole or not at all; `durable`: also after a power cut. Raises OSError."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with open(aside, "wb") as file:
+        with naming(path), open(aside, "wb") as file:
             file.write(data)
             if durable:
                 file.flush()
@@ -71,6 +71,7 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        with naming(folder):
+            os.fsync(fd)
     finally:
         os.close(fd)

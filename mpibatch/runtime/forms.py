@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 from mpibatch.core import history
 from mpibatch.core.forms import Form, Unmergeable, decode_form, encode_form, merge
@@ -46,7 +47,7 @@ class Forms:
         except Unmergeable as error:
             return Failed(
                 outcome.attempt,
-                "not_encodable",
+                "bad_rows",
                 ErrorReport("NotEncodable", f"{error}{self._hint}"),
                 outcome.run_s,
             )
@@ -73,10 +74,42 @@ def _own(outcome: Succeeded) -> bytes:
 
 
 def recorded_forms(folder: RunFolder, plan_fingerprint: str) -> Iterator[bytes]:
-    """The forms that the sessions of a run have recorded. One that is damaged is left out: its fragments are too."""
+    """The forms of all rows that the sessions of a run have recorded, some perhaps several times.
+
+    Where a record or the stored bytes of a form may be damaged, the fragments tell theirs: each begins with it.
+    Of a fragment that is damaged itself it is left out: its rows are not kept either.
+    """
+    damaged = False
     for session in folder.sessions():
-        records, _ = read_journal(folder, session, plan_fingerprint)
+        records, lost = read_journal(folder, session, plan_fingerprint)
+        damaged |= lost > 0
         for record in records[records["kind"] == history.FORM]:
-            data = read_bytes(folder, session, int(record["offset"]), int(record["length"]))
-            if zlib.crc32(data) == int(record["crc"]):
+            data = _stored(folder, session, record)
+            if data is None:
+                damaged = True
+            else:
                 yield data
+    if damaged:
+        for session in folder.sessions():
+            yield from _forms_of_fragments(folder, session, plan_fingerprint)
+
+
+def _forms_of_fragments(folder: RunFolder, session: int, plan_fingerprint: str) -> Iterator[bytes]:
+    records, _ = read_journal(folder, session, plan_fingerprint)
+    known: set[bytes] = set()
+    for record in records[(records["kind"] == history.SUCCEEDED) & (records["header"] > 0)]:
+        header = int(record["header"])
+        own = read_bytes(folder, session, int(record["offset"]), header)
+        if own in known:
+            continue
+        # Only the whole fragment shows whether this is what once was written.
+        fragment = _stored(folder, session, record)
+        if fragment is not None:
+            known.add(own)
+            yield own
+
+
+def _stored(folder: RunFolder, session: int, record: Any) -> bytes | None:
+    """What a record names; None if it is damaged."""
+    data = read_bytes(folder, session, int(record["offset"]), int(record["length"]))
+    return data if zlib.crc32(data) == int(record["crc"]) else None

@@ -76,17 +76,11 @@ class Journal:
             write_all(self._journal_fd, sealed)
             os.fdatasync(self._journal_fd)
         self._places += len(records) // history.RECORD_SIZE
-        return _records(sealed)
+        return history.as_records(sealed)
 
     def close(self) -> None:
         os.close(self._journal_fd)
         os.close(self._rows_fd)
-
-
-def _records(data: bytes) -> Records:
-    import numpy as np
-
-    return np.frombuffer(data, dtype=np.dtype(history.FIELDS))
 
 
 def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tuple[Records, int]:
@@ -98,7 +92,7 @@ def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tupl
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < HEADER_SIZE:
-                return _records(b""), 0  # Killed while it began.
+                return history.as_records(b""), 0  # Killed while it began.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise StorageError(
@@ -119,11 +113,19 @@ def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tupl
 
 def _sealed_at(folder: RunFolder, session: int) -> int | None:
     """How many places of a session's journal its first successor found valid; None if none has looked."""
+    damage: StorageError | None = None
     for later in folder.sessions():
         if later > session:
-            seals: dict[str, int] = read_about(folder, later)["seals"]
+            try:
+                seals: dict[str, int] = read_about(folder, later)["seals"]
+            except StorageError as error:
+                # The next one has looked at that seal too when it made its own.
+                damage = damage or error
+                continue
             if str(session) in seals:
                 return seals[str(session)]
+    if damage is not None:
+        raise damage
     return None
 
 
@@ -132,13 +134,24 @@ def read_about(folder: RunFolder, session: int) -> dict[str, Any]:
     path = folder.about(session)
     try:
         about: dict[str, Any] = json.loads(path.read_bytes())
+        if about.pop("check") != _check(about):
+            raise ValueError("its check value differs")
         return {"seals": dict(about["seals"]), "workers": list(about["workers"])}
     except FileNotFoundError:  # Killed while it began.
         return {"seals": {}, "workers": []}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise StorageError(
             f"{path} is damaged or cannot be read: {error}. Restore it from a backup, or begin anew with --fresh."
         ) from error
+
+
+def read_workers(folder: RunFolder, session: int) -> list[dict[str, Any]]:
+    """Who worked in a session; none where that is damaged, as names and log files are no reason to stop."""
+    try:
+        workers: list[dict[str, Any]] = read_about(folder, session)["workers"]
+    except StorageError:
+        return []
+    return workers
 
 
 def write_about(folder: RunFolder, session: int, workers: list[dict[str, Any]]) -> None:
@@ -152,13 +165,20 @@ def write_about(folder: RunFolder, session: int, workers: list[dict[str, Any]]) 
             seals[str(older)] = whole if sealed is None else min(sealed, whole)
     about = {"seals": seals, "workers": workers}
     with storing(str(folder.about(session))):
-        write_whole(folder.about(session), json.dumps(about).encode())
+        write_whole(folder.about(session), json.dumps({**about, "check": _check(about)}).encode())
+
+
+def _check(about: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about).encode())
 
 
 def read_bytes(folder: RunFolder, session: int, offset: int, length: int) -> bytes:
-    """Bytes of a session's row segment, fewer if it is shorter."""
+    """Bytes of a session's row segment, fewer if it is shorter, none if it is gone: check values tell."""
     # Not by `open`, which takes ten times as long: a million failed mini-batches are read so.
-    fd = os.open(folder.rows(session), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(folder.rows(session), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
     try:
         return os.pread(fd, length, offset)
     finally:

@@ -2,8 +2,8 @@
 
 The lock (`lockf`) decides at once where it works, on one host always. The lease decides between hosts whose
 file system does not carry locks: its owner is dead if it was on this host and its process is gone, or if
-the lease was not renewed for `LEASE_S` while we watched. A session's number, claimed by creating its journal,
-is the last fence (`journal`).
+the lease was not renewed for `LEASE_S` while we watched. What the clocks of the wall say decides nothing. A session's
+number, claimed by creating its journal, is the last fence (`journal`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import socket
 import threading
@@ -25,6 +26,7 @@ from mpibatch.runtime.run_folder import RunFolder
 
 RENEW_S = 5.0
 LEASE_S = 30.0
+LOOK_S = 0.5
 DYING_S = 5.0
 """How long a start waits for an owner on this host that may be about to end."""
 
@@ -39,7 +41,7 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Start of the process in clock ticks since boot, as its number may be used again."""
     slurm_job: str | None
     renewed: float
-    """Seconds since the epoch, by the owner's clock."""
+    """Seconds since the epoch, by the owner's clock: others only look whether it changes."""
     session: int
 
     def same_owner(self, other: LeaseRecord) -> bool:
@@ -75,6 +77,7 @@ class Lease:
         self._over = threading.Event()
         self._writing = threading.Lock()
         self._lost: Exception | None = None
+        self._written_at = 0.0
         self._record = LeaseRecord(
             host=socket.gethostname(),
             boot_id=_boot_id(),
@@ -113,7 +116,10 @@ class Lease:
         self._renew(self._record.session, durable=False)
 
     def check(self) -> None:
-        """Raises what has ended the renewals, if anything has: StoppedError, or StorageError."""
+        """Raises what has ended the renewals, if anything has: StoppedError, or StorageError. If we stood still for
+        so long that we may have been taken for dead, it looks first."""
+        if self._lost is None and _elapsed() - self._written_at > LEASE_S / 2:
+            self.renew()
         if self._lost is not None:
             raise self._lost
 
@@ -140,6 +146,7 @@ class Lease:
         self._record = msgspec.structs.replace(self._record, session=session, renewed=time.time())
         with storing(str(self._folder.lease)):
             write_whole(self._folder.lease, msgspec.json.encode(self._record), durable=durable)
+        self._written_at = _elapsed()
 
     def release(self) -> None:
         """Give the run folder up, in order."""
@@ -170,7 +177,7 @@ class Lease:
     def _read(self) -> LeaseRecord | None:
         try:
             return msgspec.json.decode(self._folder.lease.read_bytes(), type=LeaseRecord)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def _owner_is_gone(self, say: Callable[[str], None]) -> bool:
@@ -187,10 +194,10 @@ class Lease:
         return self._outwait(owner)
 
     def _outwait(self, owner: LeaseRecord) -> bool:
-        """Whether the lease stays unrenewed for its whole time, by our own clock."""
-        end = time.monotonic() + LEASE_S
-        while time.monotonic() < end:
-            time.sleep(0.5)
+        """Whether the lease stays unrenewed for its whole time, in looks: so a time in which we ourselves stood
+        still counts as one."""
+        for _ in range(math.ceil(LEASE_S / LOOK_S)):
+            time.sleep(LOOK_S)
             now = self._read()
             if now is None:
                 return True
@@ -208,6 +215,11 @@ class Lease:
             f" Wait for it (mpibatch status {self._folder.root}), stop it (mpibatch stop {self._folder.root}),"
             " or choose another folder with --output."
         )
+
+
+def _elapsed() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps, as those of others do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _words(owner: LeaseRecord) -> str:

@@ -29,9 +29,9 @@ Plan: TypeAlias = FilePlan | TablePlan
 
 def ask_here(questions: Sequence[Any]) -> list[Any]:
     """Answers the questions of a survey one after the other."""
-    from mpibatch.runtime.surveying.questions import answer
+    from mpibatch.runtime.surveying.here import Here
 
-    return [answer(question) for question in questions]
+    return Here().ask(questions)
 
 
 def open_plan(folder: Path) -> Plan:

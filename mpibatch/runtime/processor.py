@@ -6,49 +6,50 @@ a memory both see, the clock, that says at any time which attempt is running and
 
 from __future__ import annotations
 
-import faulthandler
-import io
 import mmap
 import os
-import signal
 import sys
-from _thread import get_ident  # That of `threading`, which costs start-up time.
-from collections.abc import Iterator
 from time import monotonic_ns, perf_counter
-from types import FrameType
-from typing import Any, NoReturn, assert_never
+from typing import Any, assert_never
 
 import mpibatch
-from mpibatch.core.framing import FrameError, FrameReader, frame
+from mpibatch.core.framing import FrameError
 from mpibatch.core.grants import RunTimes
+from mpibatch.entry import EntryScript
 from mpibatch.errors import ScriptError
 from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.messages import (
     Finish,
-    FromProcessor,
     Grant,
     InitFailed,
     Outcomes,
     PassedOver,
     ProcessorSpec,
     Ready,
-    ToProcessor,
 )
 from mpibatch.outputs.encoders import make_encoder
-from mpibatch.outputs.encoding import BadReturn, NotEncodable
+from mpibatch.outputs.encoding import BadReturn, BadRows, NotEncodable
 from mpibatch.outputs.input_key import name_rows
-from mpibatch.runtime.clock import ATTEMPT, CLOCK_BYTES, LATEST, REVOKED_FIRST, REVOKED_LAST, STARTED
-from mpibatch.runtime.entry_script import Context, EntryScript, load, log_error, report
+from mpibatch.runtime.clock import (
+    ATTEMPT,
+    CLOCK_BYTES,
+    HEARTBEATS,
+    LATEST,
+    REVOKED_FIRST,
+    REVOKED_LAST,
+    STARTED,
+)
+from mpibatch.runtime.entry_script import Context, Hooks, load, log_error, report
+from mpibatch.runtime.forking import end_copy, prepare
 from mpibatch.runtime.leaving import leave
+from mpibatch.runtime.link import Link
 from mpibatch.runtime.reading import Readers, described, item_keys
 from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Succeeded
 
-_RECEIVE_BYTES = 64 << 10
 _SEND_AFTER_S = 0.001
 _SEND_AFTER_BYTES = 1 << 16
 _OUTCOME_BYTES = 64
 """About what an outcome takes besides its fragment and its bad items."""
-_IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 def main(fd: int, clock_fd: int) -> int:
@@ -56,10 +57,15 @@ def main(fd: int, clock_fd: int) -> int:
 
     `fd`: a blocking stream socket; `clock_fd`: memory as `runtime.clock` tells.
     """
-    _prepare_process()
+    prepare()
     os.set_inheritable(clock_fd, False)
     clock = memoryview(mmap.mmap(clock_fd, CLOCK_BYTES)).cast("Q")
     os.close(clock_fd)
+
+    def beat() -> None:
+        clock[HEARTBEATS] += 1
+
+    EntryScript._listen(beat)
     link = Link(fd)
     try:
         first = link.first()
@@ -75,8 +81,10 @@ def main(fd: int, clock_fd: int) -> int:
     if script is None:
         return 1
     link.send(Ready(perf_counter() - started))
-    Processor(first, script, link, clock, scratch).serve()
+    processor = Processor(first, script, link, clock, scratch)
+    processor.serve()
     _shut_down(first, script)
+    processor.close()
     return leave(0, _own_folders(first))
 
 
@@ -86,69 +94,11 @@ def _own_folders(spec: ProcessorSpec) -> list[str]:
     return folders if spec.source_directory is None else [*folders, os.fsdecode(spec.source_directory)]
 
 
-class Link:
-    """Frames to and from the worker. `forked`: this is a copy of the process, and must not speak for it."""
-
-    def __init__(self, fd: int) -> None:
-        os.set_inheritable(fd, False)
-        self._fd = fd
-        self._reader: FrameReader[ToProcessor] = FrameReader(ToProcessor)
-        self._rest: Iterator[ToProcessor] = iter(())
-        self._incoming = bytearray(_RECEIVE_BYTES)
-        self.forked = False
-        os.register_at_fork(after_in_child=self._let_go)
-
-    def first(self) -> ProcessorSpec:
-        """Wait for the first message. Raises `FrameError` if it is not a `ProcessorSpec`."""
-        message = next(self.messages())
-        if not isinstance(message, ProcessorSpec):
-            raise FrameError(f"{type(message).__name__} came before ProcessorSpec")
-        return message
-
-    def messages(self) -> Iterator[ToProcessor]:
-        """The messages that are there; blocks until there is one. Ends the process if the worker has died."""
-        while True:
-            some = False
-            for message in self._rest:
-                some = True
-                yield message
-            if some:
-                return
-            try:
-                length = os.readv(self._fd, [self._incoming])
-            except ConnectionError:
-                length = 0
-            if not length:
-                self._worker_died()
-            self._rest = self._reader.feed(memoryview(self._incoming)[:length])
-
-    def send(self, message: FromProcessor) -> None:
-        """Send all of it; blocks meanwhile, as the worker always reads."""
-        if self.forked:
-            end_copy()
-        view = memoryview(frame(message))
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except ConnectionError:
-            self._worker_died()
-
-    def _let_go(self) -> None:
-        """In a child that the script forks."""
-        if not self.forked:  # Where such a child forks again, the number may be that of a file of its own.
-            os.close(self._fd)
-        self.forked = True
-
-    @staticmethod
-    def _worker_died() -> NoReturn:
-        os._exit(1)
-
-
 class Processor:
     """Works off what is granted, in order, and sends the outcomes, some at a time. `scratch`: a folder of its own."""
 
     def __init__(
-        self, spec: ProcessorSpec, script: EntryScript, link: Link, clock: memoryview, scratch: str
+        self, spec: ProcessorSpec, script: Hooks, link: Link, clock: memoryview, scratch: str
     ) -> None:
         self._spec = spec
         self._datasets = [os.fsdecode(dataset) for dataset in spec.datasets]
@@ -164,6 +114,7 @@ class Processor:
         self._unsent: list[Outcome] = []
         self._unsent_bytes = 0
         self._unsent_since = 0.0
+        self._has_succeeded = False
 
     def serve(self) -> None:
         """Return at `Finish`."""
@@ -181,6 +132,10 @@ class Processor:
                     case _:
                         assert_never(message)
             self._flush()
+
+    def close(self) -> None:
+        """Once the script has ended too, which may still use what was unpacked for it."""
+        self._readers.close()
 
     def _work_off(self, work: Assignment) -> None:
         # What comes may kill this process: long work that is finished must not be lost with it.
@@ -200,6 +155,12 @@ class Processor:
         )
         if self._unsent_bytes >= _SEND_AFTER_BYTES or now - self._unsent_since >= _SEND_AFTER_S:
             self._flush()
+        if isinstance(outcome, Succeeded):
+            self._has_succeeded = True
+        elif self._has_succeeded and outcome.error.type == "MemoryError":
+            # What has filled the memory would fail all that comes: its worker starts another one, see `workplace`.
+            self._flush()
+            os._exit(1)
 
     def _flush(self) -> None:
         if self._unsent:
@@ -256,6 +217,8 @@ class Processor:
         where = "in run()" if read else "while its items were read"
         if isinstance(error, BadReturn):
             cause = "bad_return"
+        elif isinstance(error, BadRows):
+            cause = "bad_rows"
         elif isinstance(error, NotEncodable):
             cause = "not_encodable"
         elif isinstance(error, Unreadable) and not read:
@@ -280,61 +243,7 @@ class Processor:
 # Start and end
 
 
-def _prepare_process() -> None:
-    faulthandler.enable()
-    for number in _IGNORED_SIGNALS:
-        signal.signal(number, _ignore)
-    guard = _ForkGuard()
-    os.register_at_fork(
-        before=guard.before, after_in_parent=guard.after_in_parent, after_in_child=guard.after_in_child
-    )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # By lines, so that what was printed is in the log also if this process is killed; and a
-            # name that is not UTF-8 must not make a print() fail.
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-_pid = os.getpid()
-
-
-def _ignore(number: int, _frame: FrameType | None) -> None:
-    """Not SIG_IGN, which the script's subprocesses would inherit. A forked child dies of it as usual."""
-    if os.getpid() != _pid:  # One that was forked by C code, past the guard.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-
-class _ForkGuard:
-    """Gives forked children the usual signals back, so that `Pool.terminate()` works in the script.
-
-    Python forgets signals that reach a child before it has begun, and what terminates it waits for
-    ever; so they are blocked while it forks, and reach it once they do what they usually do.
-    """
-
-    def __init__(self) -> None:
-        self._masks: dict[int, set[int]] = {}  # By thread, as several may fork.
-
-    def before(self) -> None:
-        self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED_SIGNALS)
-
-    def after_in_parent(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
-
-    def after_in_child(self) -> None:
-        for number in _IGNORED_SIGNALS:
-            if signal.getsignal(number) is _ignore:
-                signal.signal(number, signal.SIG_DFL)
-        self.after_in_parent()
-
-
-def end_copy() -> NoReturn:
-    """A child that the script forked came out of `run()`, into our code."""
-    os.write(2, b"mpibatch: a process that the script forked returned from run(); it is ended here\n")
-    os._exit(1)
-
-
-def _start_script(spec: ProcessorSpec, link: Link) -> EntryScript | None:
+def _start_script(spec: ProcessorSpec, link: Link) -> Hooks | None:
     """Import the script and call its `init()`; None, and `InitFailed` is sent, if that fails."""
     where = "while it was imported"
     imported = False
@@ -353,7 +262,7 @@ def _start_script(spec: ProcessorSpec, link: Link) -> EntryScript | None:
     return script
 
 
-def _shut_down(spec: ProcessorSpec, script: EntryScript) -> None:
+def _shut_down(spec: ProcessorSpec, script: Hooks) -> None:
     """Call `shutdown()`. What it raises changes no outcome: it is told of in the logs."""
     if script.shutdown is None:
         return

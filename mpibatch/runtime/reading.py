@@ -44,9 +44,12 @@ class Readers:
         match source:
             case Paths():
                 return Batch(paths(work), [])
-            case Slice(whole=True) if self._inputs[work.input].kind in ("parquet", "hdf5"):
-                # Of these only what the survey could not read is not cut; how many rows there are now is unknown.
-                raise self._why_unreadable(work, source)
+            case Slice(error=str(why)):
+                # Not to be looked into once more: it may have killed its reader, and may have other rows now.
+                raise Unreadable(
+                    f"{known_name(source)!r}: {why.rstrip('.')}. So it was found when the work was planned:"
+                    " if it can be read now, start anew with --fresh."
+                )
             case Slice() | Slices():
                 return read_parts(self._table(work.input), source, work.count)
             case Members():
@@ -56,17 +59,6 @@ class Readers:
                 return batch
             case _:
                 assert_never(source)
-
-    def _why_unreadable(self, work: Assignment, source: Slice) -> Unreadable:
-        """As the plan does not keep why, it is found out again, so that it stands with the failed item."""
-        try:
-            self._table(work.input).read(source, work.count)
-        except Unreadable as error:
-            return error
-        return Unreadable(
-            f"{known_name(source)!r} could not be read when the work was planned. If it can be read now,"
-            " start anew with --fresh."
-        )
 
     def _table(self, number: int) -> Reader:
         reader = self._tables.get(number)

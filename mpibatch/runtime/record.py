@@ -53,13 +53,17 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     lease: Hold
     plan: Plan
     record: RunRecord
+    only_failed: bool = False
+    """The run is complete, and what has failed in it is tried again."""
 
 
 def finished(folder: RunFolder) -> JobResult | None:
-    """The result of a run that is complete, with its output in its place."""
+    """The result of a run that is complete, with its output in its place, and with nothing of it under way again."""
+    if folder.only_failed.exists():
+        return None
     try:
         result = msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     if result.verdict != "complete":
         return None
@@ -72,7 +76,7 @@ def finished(folder: RunFolder) -> JobResult | None:
 def any_result(folder: RunFolder) -> JobResult | None:
     try:
         return msgspec.json.decode(folder.result.read_bytes(), type=JobResult)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -82,7 +86,7 @@ def read_record(folder: RunFolder) -> RunRecord | None:
         record = msgspec.json.decode(folder.run_file.read_bytes(), type=RunRecord)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StorageError(
             f"{folder.run_file} cannot be read: {error}. Restore it, or throw the run away with --fresh."
         ) from error

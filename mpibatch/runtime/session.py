@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -21,24 +21,26 @@ from mpibatch.core.accounting import Tally, Thresholds
 from mpibatch.core.config import Job
 from mpibatch.core.dispatch import Dispatcher
 from mpibatch.core.ranks import WorkerPlace
-from mpibatch.errors import RunFolderError, StoppedError, StorageError
+from mpibatch.errors import RunFolderError, StoppedError
 from mpibatch.outputs.assemble import Assembly
 from mpibatch.outputs.sinks import make_sink
 from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, Snapshot
 from mpibatch.runtime import failed_items
 from mpibatch.runtime.causes import Causes
-from mpibatch.runtime.coordinator import SILENCE_S, Coordinator
-from mpibatch.runtime.ending import make_result, storage_result
+from mpibatch.runtime.conclusion import write_results
+from mpibatch.runtime.coordinator import Coordinator
+from mpibatch.runtime.ending import make_result
 from mpibatch.runtime.files import storing, write_whole
-from mpibatch.runtime.forms import FORMATS_WITH_FORMS, Forms, recorded_forms
 from mpibatch.runtime.jobfile import row_settings
-from mpibatch.runtime.journal import Journal, read_journal, write_about
+from mpibatch.runtime.journal import Journal, write_about
+from mpibatch.runtime.past import read_past
 from mpibatch.runtime.rates import Rates
-from mpibatch.runtime.record import Begun, RunRecord, make_record, save_record
+from mpibatch.runtime.record import Begun
 from mpibatch.runtime.setups import input_specs, log_files, worker_setups
 from mpibatch.runtime.stops import Stops
 from mpibatch.runtime.transport import Port
 from mpibatch.runtime.waiting import Backoff
+from mpibatch.runtime.watch import Watch
 from mpibatch.runtime.worker import Worker
 from mpibatch.runtime.writer import Writer
 
@@ -63,10 +65,13 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     causes: list[CauseGroup]
     orderly: bool
     """All workers have ended by themselves, so that MPI can be ended."""
+    lost: frozenset[int]
+    """Workers that are lost: another session of this world need not wait for them."""
 
 
 class Session:
-    """`run` it once. `port` leads to all workers; `local` is the worker on rank 0, if there is one."""
+    """`run` it once. `port` leads to all workers; `local` is the worker on rank 0, if there is one; `gone`: those
+    that an earlier session of this world has lost."""
 
     def __init__(
         self,
@@ -79,12 +84,13 @@ class Session:
         stops: Stops,
         observer: Observer,
         started_at: float,
+        gone: Collection[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = job
+        self._begun = begun
         self._folder = begun.folder
         self._plan = begun.plan
-        self._record = begun.record
         self._lease = begun.lease
         self._local = local
         self._stops = stops
@@ -94,18 +100,29 @@ class Session:
         self._places = {place.worker: place for place in workers}
         self._logs = [log_files(self._folder, place) for place in workers]
         self._number = (self._folder.sessions() or [0])[-1] + 1
-        self._facts = self._load_history()
+        self._past = read_past(job, begun, observer.say)
+        self._facts = self._past.facts
         self._causes = self._make_causes()
-        self._dispatcher = self._make_dispatcher(len(workers))
-        self._forms = self._load_forms()
+        self._dispatcher = self._make_dispatcher(workers)
         self._ended_before = self._dispatcher.tally.mini_batches_ended
-        assembly = self._assembly()
-        if assembly is not None and self._forms is not None and self._forms.merged is not None:
-            assembly.set_form(self._forms.merged)
-        self._writer = Writer(self._claim(), self._facts, self._number, assembly, clock, self._lease.check)
+        self._writer = Writer(
+            self._claim(),
+            self._facts,
+            self._number,
+            self._assembly(),
+            clock,
+            self._lease.check,
+            self._past.again,
+        )
         self._coordinator = Coordinator(
             port=port, plan=self._plan, dispatcher=self._dispatcher, writer=self._writer, causes=self._causes,
-            forms=self._forms, workers=self._places, shutdown_timeout_s=job.shutdown_timeout, clock=clock,
+            forms=self._past.forms, workers=self._places,
+            watch=Watch(
+                self._places, silence_s=job.heartbeat_timeout, failed=getattr(port, "failed", list),
+                notices=self._notices(),
+            ),
+            heartbeat_timeout_s=job.heartbeat_timeout, progress_timeout_s=job.progress_update_timeout,
+            shutdown_timeout_s=job.shutdown_timeout, remark=self._observer.say, clock=clock, gone=gone,
         )  # fmt: skip
         self._rates = Rates()
         self._shown_at = self._filed_at = 0.0
@@ -113,23 +130,6 @@ class Session:
         self._told_of_start = False
 
     # Setting up
-
-    def _load_history(self) -> history.Facts:
-        facts = history.no_facts(self._plan.mini_batches, self._plan.item_counts)
-        for session in self._folder.sessions():
-            records, damaged = read_journal(self._folder, session, self._plan.fingerprint)
-            damaged += history.add_records(facts, records, session)
-            if damaged:
-                self._observer.say(
-                    f"{self._folder.journal(session)}: {damaged} records are damaged (their checksums differ);"
-                    " what they told of is done again"
-                )
-        return facts
-
-    def _load_forms(self) -> Forms | None:
-        if self._job.output_action != "append_row" or self._job.append_row_format not in FORMATS_WITH_FORMS:
-            return None
-        return Forms(list(recorded_forms(self._folder, self._plan.fingerprint)))
 
     def _claim(self) -> Journal:
         """Become the writer of this session's files; another start that came as far fails here."""
@@ -143,6 +143,13 @@ class Session:
                     f"another start of this run has just begun session {self._number} in {self._folder.root}"
                 ) from error
 
+    def _notices(self) -> Path:
+        """The folder in which guardians tell of workers that have died in this session."""
+        notices = self._folder.lost / f"{self._number:04d}"
+        with storing(str(notices)):
+            notices.mkdir(parents=True, exist_ok=True)
+        return notices
+
     def _assembly(self) -> Assembly | None:
         if self._job.output_action != "append_row":
             return None
@@ -151,7 +158,7 @@ class Session:
             for session in self._folder.sessions():
                 if session < self._number:
                     self._folder.partial_output(session).unlink(missing_ok=True)
-        return Assembly(
+        assembly = Assembly(
             partial=partial,
             final=self._folder.root / self._job.append_row_file_name,
             facts=self._facts,
@@ -159,6 +166,10 @@ class Session:
             in_order=self._job.order == "input",
             sink=make_sink(self._job.append_row_format, partial, row_settings(self._job)),
         )
+        forms = self._past.forms
+        if forms is not None and forms.merged is not None:
+            assembly.set_form(forms.merged)
+        return assembly
 
     def _make_causes(self) -> Causes:
         causes = Causes(
@@ -166,15 +177,17 @@ class Session:
             lambda worker, error: failed_items.log_for(error, self._logs[worker]),
             self._observer.say,
         )
-        for piece, items, error in failed_items.shorts(self._folder, self._plan, self._facts):
+        for piece, items, error in self._past.shorts:
             causes.earlier_shorts(piece, items, error)
         return causes
 
-    def _make_dispatcher(self, workers: int) -> Dispatcher:
+    def _make_dispatcher(self, workers: list[WorkerPlace]) -> Dispatcher:
         job = self._job
         return Dispatcher(
-            workers=workers,
-            todo=history.remaining(self._facts.done),
+            workers=len(workers),
+            nodes=[place.node for place in sorted(workers, key=lambda place: place.worker)],
+            todo=self._past.todo,
+            pieces=self._past.pieces,
             item_count=self._plan.item_count,
             run_max_try=job.run_max_try,
             thresholds=Thresholds(
@@ -183,7 +196,10 @@ class Session:
                 failed_percent=job.allowed_failed_percent,
                 needs_success=job.output_action == "append_row",
             ),
-            tally=history.tally_from(self._facts, self._plan.items, self._plan.mini_batches),
+            tally=self._past.tally,
+            isolate=job.isolate_failures,
+            backoff=job.retry_backoff,
+            straggler_copies=job.straggler_copies,
         )
 
     # Running
@@ -191,7 +207,7 @@ class Session:
     def run(self) -> Ended:
         """To the end: all committed, the output in its place if complete, results written."""
         setups = worker_setups(
-            self._job, self._folder, self._places, inputs=input_specs(self._plan), silence_s=SILENCE_S
+            self._job, self._folder, self._places, inputs=input_specs(self._plan), notices=self._notices()
         )
         self._writer.start()
         self._coordinator.begin(setups)
@@ -232,7 +248,8 @@ class Session:
             self._coordinator.stop(reason, at_once=at_once)
             if self._local is not None:
                 self._local.step()  # So that nothing new begins here after the next line is read.
-            self._observer.say(f"stopping ({reason}): what is running may finish; ask again to give it up")
+            running = "is given up" if at_once else "may finish; ask again to give it up"
+            self._observer.say(f"stopping ({reason}): what is running {running}")
         elif at_once:
             self._coordinator.stop(reason, at_once=True)
 
@@ -251,7 +268,7 @@ class Session:
         if now - self._filed_at > PROGRESS_FILE_S and self._writer.alive:
             self._filed_at = now
             data = msgspec.json.encode(snapshot)
-            self._writer.post(lambda: write_whole(self._folder.progress, data, durable=False))
+            self._writer.post(lambda: _show_to_others(self._folder.progress, data))
 
     def _snapshot(self, now: float) -> Snapshot:
         tally = self._dispatcher.tally
@@ -299,44 +316,26 @@ class Session:
             processing_s=(durable or now) - first if first is not None else 0.0,
             log_of=lambda worker, error: failed_items.log_for(error, self._logs[worker]),
         )
-        result = self._write_results(result)
-        return Ended(result=result, causes=self._causes.groups(), orderly=coordinator.orderly)
+        if not isinstance(self._writer.error, StoppedError):  # Else the run is another session's now.
+            result = write_results(self._job, self._begun, self._facts, self._number, result)
+        return Ended(
+            result=result, causes=self._causes.groups(), orderly=coordinator.orderly, lost=coordinator.lost
+        )
 
     def _durable_tally(self) -> Tally:
-        """What counts for a later session; without a storage error that is what the dispatcher counted."""
-        if self._writer.error is None:
+        """What counts for a later session; without a storage error that is what the dispatcher counted, but for
+        mini-batches of which the rows of an earlier session stay."""
+        if self._writer.error is None and not self._past.again:
             return self._dispatcher.tally
         tally = history.tally_from(self._facts, self._plan.items, self._plan.mini_batches)
         tally.mini_batches_failed += self._writer.failed_mini_batches
         tally.items_failed += self._writer.failed_items
         return tally
 
-    def _write_results(self, result: JobResult) -> JobResult:
-        """The result that counts now: `complete` is only what could be written down."""
-        if isinstance(self._writer.error, StoppedError):
-            return result  # The run is another session's now.
-        try:
-            with storing(str(self._folder.failed_items)):
-                failed_items.write_failed_items(self._folder, self._plan, self._facts, self._number)
-            if result.verdict == "complete":
-                save_record(self._folder, self._completed_record())
-        except StorageError as error:
-            result = storage_result(result, error)
-        try:
-            with storing(str(self._folder.result)):
-                data = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
-                write_whole(self._folder.result, data)
-        except StorageError as error:
-            # What matters is in the journal.
-            result = storage_result(result, error)
-        if result.verdict == "complete":  # Else a later session may have to read again what is in them.
-            shutil.rmtree(self._folder.unpacked, ignore_errors=True)
-        return result
 
-    def _completed_record(self) -> RunRecord:
-        """Whose run this is, with what it has read. The script as it was when the session began: it may have
-        been edited since. Inputs are looked at now, so that no first mini-batch waits for it, and arguments
-        too, as the script may have written to a file that they name."""
-        now = make_record(self._job, self._plan, inputs=True)
-        late = {part: now.fingerprint[part] for part in ("inputs", "arguments") if part in now.fingerprint}
-        return msgspec.structs.replace(now, fingerprint={**self._record.fingerprint, **late})
+def _show_to_others(file: Path, data: bytes) -> None:
+    """For `mpibatch status`, which then shows what is older: no reason to end a run."""
+    try:
+        write_whole(file, data, durable=False)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", file, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from mpibatch.runtime.jobfile import row_settings
 from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.run_folder import RunFolder
 
-HEARTBEAT_S = 5.0
+MOST_HEARTBEAT_S = 5.0
+HEARTBEATS = 6
+"""Within the time after which a silent worker is lost."""
 
 
 def process_name(place: WorkerPlace) -> str:
@@ -56,12 +59,13 @@ def worker_setups(
     places: Mapping[int, WorkerPlace],
     *,
     inputs: list[InputSpec],
-    silence_s: float,
+    notices: Path,
 ) -> dict[int, WorkerSetup]:
-    """By worker. `silence_s`: after so long without a word from rank 0 a worker ends."""
+    """By worker. `notices`: the folder in which guardians tell of workers that have died."""
     append_row = row_settings(job) if job.output_action == "append_row" else {}
+    on_node = Counter(place.node for place in places.values())
     return {
-        number: _worker_setup(job, folder, place, append_row, inputs, silence_s)
+        number: _worker_setup(job, folder, place, append_row, inputs, notices, on_node[place.node])
         for number, place in places.items()
     }
 
@@ -72,7 +76,8 @@ def _worker_setup(
     place: WorkerPlace,
     append_row: dict[str, Any],
     inputs: list[InputSpec],
-    silence_s: float,
+    notices: Path,
+    processors_here: int,
 ) -> WorkerSetup:
     logs = log_files(folder, place)
     output = str(folder.root.absolute())
@@ -108,8 +113,10 @@ def _worker_setup(
         run_invocation_timeout_s=job.run_invocation_timeout,
         init_timeout_s=job.init_timeout,
         kill_grace_s=job.shutdown_timeout,
-        heartbeat_s=HEARTBEAT_S,
-        silence_s=silence_s,
+        heartbeat_s=min(MOST_HEARTBEAT_S, job.heartbeat_timeout / HEARTBEATS),
+        silence_s=job.heartbeat_timeout,
+        processors_here=processors_here,
+        lost_file=os.fsencode(notices.absolute() / str(place.worker)),
     )
 
 

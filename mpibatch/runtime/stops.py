@@ -1,13 +1,11 @@
-"""Who asks a session to stop: signals, the stop file, and the parent that started the world here.
+"""Who asks a session to stop: signals, the stop file, the parent that started the world here, and the wall time.
 
-A first request lets what is running finish; a second one gives it up.
+A first request lets what is running finish; a second one gives it up, and so does the end of the wall time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,18 +15,10 @@ from types import FrameType
 import msgspec
 
 from mpibatch.errors import InterruptedByUser, StoppedError
-from mpibatch.runtime.lease import process_started
+from mpibatch.runtime.local_folder import parent_has_died, parents_signals
+from mpibatch.runtime.wall_time import WallTime
 
 POLL_S = 0.5
-LOCAL_FOLDER = "MPIBATCH_LOCAL"
-"""Variable: the folder through which the parent that started this world and rank 0 speak."""
-PARENT = "MPIBATCH_PARENT"
-"""Variable: that parent, as "process id:start"."""
-SIGNALS_FILE = "signals"
-"""There: the names of the signals that the parent got, one a line."""
-BEGUN_FILE = "begun"
-"""There: rank 0 has begun, so that what goes wrong from now on is no fault of the launcher."""
-EXIT_CODE_FILE = "exit_code"
 AT_ONCE = "now"
 """Content of a stop file that gives up what is running."""
 
@@ -53,7 +43,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.got: list[signal.Signals] = []
-        self._parents_signals = _parents_signals()
+        self._parents_signals = parents_signals()
         self._breaking_off = False
 
     def install(self) -> None:
@@ -112,13 +102,15 @@ class Stops:
         stop_file: Path,
         *,
         term_grace_s: float,
+        wall_time: WallTime | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._signals = signals
+        self._wall_time = wall_time
         self._clock = clock
         self._term_grace_s = term_grace_s
         self._stop_file = stop_file
-        self._parents_signals = _parents_signals()
+        self._parents_signals = parents_signals()
         self._asked_by_file = False
         self._next_look = 0.0
         self._termed_at: float | None = None
@@ -128,11 +120,20 @@ class Stops:
     def poll(self) -> StopAsk | None:
         """What is asked now, if anything is. A request stands: it is given again with each call."""
         now = self._clock()
-        if self._signals.got:
-            return self._by_signals([number.name for number in self._signals.got], now)
-        if now < self._next_look:
+        if not self._signals.got and now < self._next_look:
             return None
         self._next_look = now + POLL_S
+        asked = self._by_somebody(now)
+        told = self._wall_time.ask(now) if self._wall_time is not None else None
+        if told is None:
+            return asked
+        reason, at_once = told
+        # No second request: batch systems send their signal at about that time.
+        return StopAsk(asked.reason if asked else reason, at_once or (asked is not None and asked.at_once))
+
+    def _by_somebody(self, now: float) -> StopAsk | None:
+        if self._signals.got:
+            return self._by_signals([number.name for number in self._signals.got], now)
         if parent_has_died():
             return StopAsk("the mpibatch that started this has died", True)
         names = (_content(self._parents_signals) or "").split()
@@ -152,11 +153,6 @@ class Stops:
         return StopAsk(f"got {names[0]}", len(names) + self._asked_by_file > 1 or expired)
 
 
-def _parents_signals() -> Path | None:
-    local = os.environ.get(LOCAL_FOLDER)
-    return Path(local) / SIGNALS_FILE if local else None
-
-
 def _content(file: Path | None) -> str | None:
     if file is None:
         return None
@@ -164,28 +160,3 @@ def _content(file: Path | None) -> str | None:
         return file.read_text(errors="replace")
     except OSError:
         return None
-
-
-# What a rank of a world that was started here leaves for its parent
-
-
-def parent_has_died() -> bool:
-    """Whether a parent started this world here and is no more."""
-    pid, _, started = os.environ.get(PARENT, "").partition(":")
-    return bool(pid) and process_started(int(pid)) != int(started)
-
-
-def tell_parent(name: str, content: str = "") -> bool:
-    """Leave a file for the parent, if one started this world: whether it is there. If the parent has died,
-    its folder is removed."""
-    local = os.environ.get(LOCAL_FOLDER)
-    if not local:
-        return False
-    try:
-        (Path(local) / name).write_text(content)
-        told = True
-    except OSError:  # A full disk, and the parent sees less.
-        told = False
-    if parent_has_died():
-        shutil.rmtree(local, ignore_errors=True)
-    return told

@@ -6,8 +6,11 @@ variables. The group is killed before the child is reaped: until then its number
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -15,15 +18,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 import mpibatch
 from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import FromProcessor, ToProcessor
 from mpibatch.runtime.clock import CLOCK_BYTES, Clock
-from mpibatch.work import Cause, ErrorReport
+from mpibatch.runtime.deaths import Death
 
 _incoming = bytearray(64 << 10)
+_MOST_AT_ONCE = 16 << 20
+"""Bytes that are read before the worker looks after all else again. A socket that nobody fills any more has less."""
 _STDERR_TAIL_BYTES = 4096
 _STDERR_TAIL_LINES = 15
 
@@ -68,35 +71,6 @@ def interpreter_command(python: str | None, call: str) -> list[str]:
     return [sys.executable, "-P", "-c", f"import sys; sys.path.append({home!r}); {call}"]
 
 
-class Death(msgspec.Struct, frozen=True):
-    """How a child ended."""
-
-    pid: int
-    returncode: int
-    """As of subprocess: minus the signal's number if a signal ended it."""
-    stderr_tail: str
-
-    @property
-    def words(self) -> str:
-        if self.returncode >= 0:
-            return f"exit code {self.returncode}"
-        try:
-            name = signal.Signals(-self.returncode).name
-        except ValueError:
-            name = f"signal {-self.returncode}"
-        if -self.returncode == signal.SIGKILL:
-            return f"{name} (not sent by mpibatch: most likely the kernel, because memory ran out)"
-        return name
-
-    def report(self, cause: Cause, why: str, where: str) -> ErrorReport:
-        """The error of what was running. `why`: for what mpibatch killed it, or empty; `where`: for people."""
-        place = f"(pid {self.pid} of {where})"
-        if cause == "timed_out":
-            return ErrorReport("TimedOut", f"the processor was killed: {why} {place}", self.stderr_tail)
-        how = f"{why}, so it was killed" if why else f"it died: {self.words}"
-        return ErrorReport("Died", f"{how} {place}", self.stderr_tail)
-
-
 class Child:
     """One running processor. `fds` wake the worker; `receive` and `send` never block."""
 
@@ -134,10 +108,14 @@ class Child:
             self._process.kill()
             self._process.wait()
             raise
+        # Until it has become its interpreter it was this process, and so much it has on its account.
+        self._blur_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
         ours.setblocking(False)
         self._socket = ours
         self._reader: FrameReader[FromProcessor] = FrameReader(FromProcessor)
         self._unsent = bytearray()
+        self.received = 0
+        """Bytes that have come from it."""
         self.eof = False
         """Its end of the socket is closed: it is dying, or its script has closed it."""
 
@@ -168,8 +146,9 @@ class Child:
             del self._unsent[:sent]
 
     def receive(self) -> Iterator[FromProcessor]:
-        """The messages that have come whole. FrameError if something else than ours was written."""
-        while not self.eof:
+        """Messages that have come whole. FrameError if something else than ours was written."""
+        until = self.received + _MOST_AT_ONCE
+        while not self.eof and self.received < until:
             try:
                 # Into the same memory each time: a fresh buffer of this size costs more than the call.
                 length = self._socket.recv_into(_incoming)
@@ -180,6 +159,7 @@ class Child:
             if not length:
                 self.eof = True
                 return
+            self.received += length
             yield from self._reader.feed(memoryview(_incoming)[:length])
             if length < len(_incoming):
                 return
@@ -189,19 +169,31 @@ class Child:
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._process.pid, options) is not None
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long for its death, at most: a process that waits for a broken disk does not die."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(round(1000 * seconds)))
+
     def kill(self) -> None:
         """SIGKILL to its whole group; returns at once. Harmless to repeat before `bury`."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
-            # It has not become the leader of its group yet, or is a zombie that was alone.
-            self._process.kill()
+            # It has not become the leader of its group yet, or is a zombie that was alone. Not by `Popen.kill`,
+            # which reaps a zombie.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def bury(self) -> Death:
         """After `ended`: kill what is left of its group, reap it, tell how it died."""
         self.kill()
-        returncode = self._process.wait()
-        return Death(self._process.pid, returncode, self._stderr_tail())
+        pid = self._process.pid
+        _, status, usage = os.wait4(pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return Death(
+            pid, self._process.returncode, self._stderr_tail(), usage.ru_maxrss << 10, self._blur_bytes
+        )
 
     def close(self) -> None:
         """Let go of its socket, clock and process handle."""
@@ -219,43 +211,3 @@ class Child:
         except OSError as error:
             return f"(its stderr cannot be read: {error})"
         return "\n".join(lines[-_STDERR_TAIL_LINES:])
-
-
-_GUARDIAN = """
-trap '' TERM INT HUP USR1 USR2
-group=0
-while read -r line; do group=$line; done
-[ "$group" = end ] && exit 0
-[ "$group" -gt 0 ] 2>/dev/null && kill -9 "-$group"
-rm -rf -- "$1"
-"""
-
-
-class Guardian:
-    """A tiny process that outlives its worker, however that dies: it then kills the worker's processor
-    with all its group, and removes the scratch folder. The end of a pipe tells it."""
-
-    def __init__(self, scratch: str) -> None:
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARDIAN, "mpibatch-guardian", scratch],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-            start_new_session=True, bufsize=0,
-        )  # fmt: skip
-
-    def watch(self, group: int) -> None:
-        """From now on this is the group to kill; 0: none."""
-        self._tell(f"{group}\n")
-
-    def dismiss(self) -> None:
-        """The worker ends in order: nothing is to be killed."""
-        self._tell("end\n")
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.encode())
-        except BrokenPipeError:  # Somebody killed it; the processor still ends by its socket's end.
-            pass

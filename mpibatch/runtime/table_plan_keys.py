@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from mpibatch.inputs.key_batches import KeyBatches
 from mpibatch.inputs.sorted_rows import original_rows
 from mpibatch.inputs.survey import Unreadable
-from mpibatch.runtime.table_layout import NUMBER, PART, MappedPlan, StoredFile
+from mpibatch.runtime.plan_container import Container
+from mpibatch.runtime.table_layout import NUMBER, PART, StoredFile
 from mpibatch.work import Paths, Slice, Slices
 
 _BLOCK = 4096
@@ -32,7 +33,7 @@ class Keyed(Protocol):
 
 
 def keyed_of(
-    plan: MappedPlan, entry: dict[str, Any], files: Callable[[int], StoredFile], rows: Callable[[int], int]
+    plan: Container, entry: dict[str, Any], files: Callable[[int], StoredFile], rows: Callable[[int], int]
 ) -> Keyed | None:
     """None where the input is cut by size. `rows`: items of its mini-batch of a number."""
     if "parts" in entry:
@@ -40,7 +41,7 @@ def keyed_of(
     return Groups(plan, entry, rows) if "firsts" in entry else None
 
 
-def first_item(plan: MappedPlan, entry: dict[str, Any], local: int) -> int:
+def first_item(plan: Container, entry: dict[str, Any], local: int) -> int:
     """Position in the input of a mini-batch's first item."""
     found: int = NUMBER.unpack_from(plan.map, entry["firsts"][0] + NUMBER.size * local)[0]
     return found
@@ -49,7 +50,7 @@ def first_item(plan: MappedPlan, entry: dict[str, Any], local: int) -> int:
 class Parts:
     """Of a table."""
 
-    def __init__(self, plan: MappedPlan, entry: dict[str, Any], files: Callable[[int], StoredFile]) -> None:
+    def __init__(self, plan: Container, entry: dict[str, Any], files: Callable[[int], StoredFile]) -> None:
         self._plan = plan
         self._files = files
         self._index: int = entry["part_index"][0]
@@ -98,7 +99,9 @@ class Parts:
                 taken = min(count, size - first)
                 file = self._files(file_number)
                 name = b"" if file.name == file.path else file.name
-                where = Slice(file.path, start, stop, row, rows, skip + first, file.whole, name, file.sorted)
+                where = Slice(
+                    file.path, start, stop, row, rows, skip + first, file.whole, name, file.sorted, file.error
+                )
                 yield file, where, taken
                 count -= taken
                 if not count:
@@ -110,7 +113,7 @@ class Parts:
 class Groups:
     """Of files."""
 
-    def __init__(self, plan: MappedPlan, entry: dict[str, Any], rows: Callable[[int], int]) -> None:
+    def __init__(self, plan: Container, entry: dict[str, Any], rows: Callable[[int], int]) -> None:
         self._plan = plan
         self._rows = rows
         self._names: list[int] = entry["names"]

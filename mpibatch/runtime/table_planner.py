@@ -20,7 +20,6 @@ from mpibatch.core.tables import (
     ParquetOptions,
     TableOptions,
 )
-from mpibatch.errors import InputError
 from mpibatch.inputs.files import find_files
 from mpibatch.inputs.origin import Origin, shown
 from mpibatch.inputs.survey import Ask, Surveyed, TableFile
@@ -111,43 +110,14 @@ def _origin(job: Job, number: int) -> Origin:
 def _add_table(
     writer: TablePlanWriter, one: TableInput, found: Found, origin: Origin, job: Job, ask: Ask, unpacked: Path
 ) -> list[str]:
-    times = {file.path: time for file, time in zip(found.files, found.times, strict=True)}
-
-    def unpack_to(file: TableFile) -> bytes:
-        """A name of its own for each state of a file, so that an older copy is never taken for it."""
-        state = (file.name, file.size, times[file.path])
-        digest = hashlib.blake2b(msgspec.msgpack.encode(state), digest_size=12).hexdigest()
-        unpacked.mkdir(parents=True, exist_ok=True)
-        return os.fsencode(unpacked / digest)
-
-    assert job.table_size is not None
-    options, size = one.options, job.table_size
+    """Survey one table and put it into the plan; warnings."""
+    unpack_to = _names_in(unpacked, found)
     if job.partition_keys:
-        options, size = key_planner.survey_options(options), BySize(key_planner.PART_BYTES)
-    surveyed = _survey(options, found.files, size, ask, origin, unpack_to)
-    if len(surveyed.cuts) != len(found.files):
-        raise InputError(f"{origin.key}: the survey has lost files")
-    if job.partition_keys:
-        to = key_planner.SortedTo(os.fsencode(unpacked / "sorted"), found.times)
-        keyed = key_planner.survey_keys(
-            found.files,
-            one.options,
-            surveyed,
-            job.partition_keys,
-            ask,
-            origin=origin.key,
-            shuffle=job.shuffle,
-            sorted_to=to,
-        )
+        keyed = _survey_keys(one, found, origin, job, ask, unpacked, unpack_to)
         _add_keyed(writer, one, found, job, keyed)
         return keyed.surveyed.warnings
-    if not any(len(cut.rows) for cut in surveyed.cuts):
-        count = len(found.files)
-        surveyed.warnings.append(
-            "there are no rows in the only file"
-            if count == 1
-            else f"there are no rows in any of {count:,} files"
-        )
+    assert job.table_size is not None
+    surveyed = _survey(one.options, found.files, job.table_size, ask, origin, unpack_to)
     writer.add_table(
         kind=one.kind,
         text=one.text,
@@ -157,7 +127,48 @@ def _add_table(
         cuts=surveyed.cuts,
         keys=None,
     )
-    return surveyed.warnings
+    if any(len(cut.rows) for cut in surveyed.cuts):
+        return surveyed.warnings
+    count = len(found.files)
+    where = "the only file" if count == 1 else f"any of {count:,} files"
+    return [*surveyed.warnings, f"there are no rows in {where}"]
+
+
+def _names_in(unpacked: Path, found: Found) -> Callable[[TableFile], bytes]:
+    """Where each file is unpacked to: a name of its own for each state of it, so that an older copy is never taken
+    for it."""
+    times = {file.path: time for file, time in zip(found.files, found.times, strict=True)}
+
+    def unpack_to(file: TableFile) -> bytes:
+        state = (file.name, file.size, times[file.path])
+        digest = hashlib.blake2b(msgspec.msgpack.encode(state), digest_size=12).hexdigest()
+        unpacked.mkdir(parents=True, exist_ok=True)
+        return os.fsencode(unpacked / digest)
+
+    return unpack_to
+
+
+def _survey_keys(
+    one: TableInput,
+    found: Found,
+    origin: Origin,
+    job: Job,
+    ask: Ask,
+    unpacked: Path,
+    unpack_to: Callable[[TableFile], bytes],
+) -> key_planner.KeySurvey:
+    """First the parts of the files, then which keys they hold."""
+    options, size = key_planner.survey_options(one.options), BySize(key_planner.PART_BYTES)
+    return key_planner.survey_keys(
+        found.files,
+        one.options,
+        _survey(options, found.files, size, ask, origin, unpack_to),
+        job.partition_keys,
+        ask,
+        origin=origin.key,
+        shuffle=job.shuffle,
+        sorted_to=key_planner.SortedTo(os.fsencode(unpacked / "sorted"), found.times),
+    )
 
 
 def _add_keyed(
@@ -190,6 +201,7 @@ def _survey(
     origin: Origin,
     unpack_to: Callable[[TableFile], bytes],
 ) -> Surveyed:
+    """Where the files are cut. Raises InputError."""
     match options:
         case CsvOptions():
             from mpibatch.inputs import csv_survey

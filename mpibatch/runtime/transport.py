@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from mpi4py import MPI
+from mpibatch.core.framing import encode
+from mpibatch.messages import Ping
 
-TAG = 1
-AT_ONCE = 64 << 10
-"""Bytes up to which a message is received in one call: its body has arrived with its header."""
-MOST_AT_A_TIME = 64
-"""Messages taken in by one `receive`, so that a flood does not keep a rank from its other duties."""
+WORD_S = 30.0
+"""Between two words to a rank that has nothing to do."""
 
 COORDINATOR = 0
 
@@ -37,6 +34,13 @@ class Port(Protocol):
 
     def pressing(self) -> bool:
         """Whether something large is on its way, which moves on only while it is looked after."""
+
+
+class WorldPort(Port, Protocol):
+    """A door to other processes, which may die."""
+
+    def failed(self) -> list[int]:
+        """Ranks that certainly are dead, as far as that is known. Cheap."""
 
 
 class LocalPort:
@@ -70,87 +74,10 @@ class LocalPort:
         return False
 
 
-class MpiPort:
-    """Between ranks. Small messages are received at once; of large ones the transfer is started and
-    later ones of the same rank wait behind it, so that order is kept."""
-
-    def __init__(self, comm: MPI.Comm) -> None:
-        from mpi4py import MPI
-
-        self._comm = comm
-        self._byte = MPI.BYTE
-        self._any_source = MPI.ANY_SOURCE
-        self._status = MPI.Status()
-        self._leaving: list[tuple[MPI.Request, bytes]] = []
-        self._behind: dict[int, deque[tuple[MPI.Request | None, bytearray]]] = {}
-        self._parted: set[int] = set()
-        """Ranks whose last word has come."""
-
-    def send(self, rank: int, body: bytes) -> None:
-        request = self._comm.Isend([body, self._byte], dest=rank, tag=TAG)
-        if not request.Test():
-            self._leaving.append((request, body))
-
-    def receive(self) -> list[tuple[int, bytes]]:
-        if self._leaving:
-            self._leaving = [(request, body) for request, body in self._leaving if not request.Test()]
-        arrived: list[tuple[int, bytes]] = []
-        for _ in range(MOST_AT_A_TIME):
-            if not self._comm.Iprobe(source=self._any_source, tag=TAG, status=self._status):
-                break
-            rank = self._status.Get_source()
-            length = self._status.Get_count(self._byte)
-            buffer = bytearray(length)
-            if length <= AT_ONCE:
-                self._comm.Recv([buffer, self._byte], source=rank, tag=TAG)
-                if length == 0:
-                    self._parted.add(rank)
-                elif rank in self._behind:
-                    self._behind[rank].append((None, buffer))
-                else:
-                    arrived.append((rank, bytes(buffer)))
-            else:
-                request = self._comm.Irecv([buffer, self._byte], source=rank, tag=TAG)
-                self._behind.setdefault(rank, deque()).append((request, buffer))
-        if self._behind:
-            arrived += self._take_whole()
-        return arrived
-
-    def _take_whole(self) -> list[tuple[int, bytes]]:
-        """Of each rank, the messages that are whole and have none under way before them."""
-        whole: list[tuple[int, bytes]] = []
-        for rank, queue in list(self._behind.items()):
-            while queue and (queue[0][0] is None or queue[0][0].Test()):
-                whole.append((rank, bytes(queue.popleft()[1])))
-            if not queue:
-                del self._behind[rank]
-        return whole
-
-    def idle(self) -> bool:
-        self._leaving = [(request, body) for request, body in self._leaving if not request.Test()]
-        return not self._leaving
-
-    def pressing(self) -> bool:
-        return any(len(body) > AT_ONCE for _, body in self._leaving) or bool(self._behind)
-
-    def part(self, ranks: Collection[int], patience_s: float) -> bool:
-        """Say a last word to `ranks` and take in all that comes before theirs, as MPI must not be ended with a
-        message on its way. Whether it can be ended."""
-        for rank in ranks:
-            self.send(rank, b"")
-        end = time.monotonic() + patience_s
-        while self._behind or not (self._parted.issuperset(ranks) and self.idle()):
-            if time.monotonic() > end:
-                return False
-            self.receive()
-            time.sleep(0.001)
-        return True
-
-
 class HubPort:
     """The coordinator's door in a world in which rank 0 works too: itself by a queue, others by MPI."""
 
-    def __init__(self, local: LocalPort, others: Port) -> None:
+    def __init__(self, local: LocalPort, others: WorldPort) -> None:
         self._local = local
         self._others = others
 
@@ -165,3 +92,39 @@ class HubPort:
 
     def pressing(self) -> bool:
         return self._others.pressing()
+
+    def failed(self) -> list[int]:
+        return self._others.failed()
+
+
+class AwakePort:
+    """Rank 0's door, by which ranks that have nothing to do hear of it as well: now and then, while it is used.
+    Else they could not tell whether it lives."""
+
+    def __init__(
+        self, port: WorldPort, idle: Collection[int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._port = port
+        self._unused = idle
+        self._clock = clock
+        self._next_word = 0.0
+
+    def send(self, rank: int, body: bytes) -> None:
+        self._port.send(rank, body)
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        now = self._clock()
+        if now > self._next_word:
+            self._next_word = now + WORD_S
+            for rank in self._unused:
+                self._port.send(rank, encode(Ping()))
+        return self._port.receive()
+
+    def idle(self) -> bool:
+        return self._port.idle()
+
+    def pressing(self) -> bool:
+        return self._port.pressing()
+
+    def failed(self) -> list[int]:
+        return self._port.failed()

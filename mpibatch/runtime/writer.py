@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import queue
 import threading
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mpibatch.core import history
+from mpibatch.core.failures import Failures
 from mpibatch.core.forms import Unmergeable
-from mpibatch.core.history import CAUSES, Facts
+from mpibatch.core.history import Facts
 from mpibatch.errors import MpibatchError, ScriptError, StorageError
 from mpibatch.outputs.assemble import Assembly, DamagedFragments
 from mpibatch.runtime.files import storage_error
 from mpibatch.runtime.journal import Journal
+from mpibatch.runtime.recording import Batch, Recording, voids
 from mpibatch.work import ErrorReport, Failed, Piece, Succeeded
 
 if TYPE_CHECKING:
@@ -33,24 +34,16 @@ HAND_OVER_BYTES = 1 << 20
 MOST_BACKLOG_BYTES = 256 << 20
 """Rows that may wait for the disk; above, the coordinator takes in nothing more."""
 
-_UNREADABLE = CAUSES.index("unreadable")
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    rows: list[bytes]
-    row_bytes: int
-    records: bytes
-
 
 class _Finish(msgspec.Struct, frozen=True):
     complete: bool
 
 
-_Item = _Batch | _Finish | Callable[[], None]
+_Item = Batch | _Finish | Callable[[], None]
 
 
 class Writer:
-    """`start` it, then call `success`, `failure` and `loss`, `pump` often, and `finish` once.
+    """`start` it, then call `success`, `failure`, `loss` and `split`, `pump` often, and `finish` once.
 
     `error` holds what made the thread end early; nothing that was handed over later is kept then.
     `facts` belongs to the thread while it runs.
@@ -64,8 +57,13 @@ class Writer:
         assembly: Assembly | None,
         clock: Callable[[], float],
         fence: Callable[[], None],
+        again: Set[int] = frozenset(),
     ) -> None:
-        """`fence` raises when the run is not ours any more: from then on nothing is written."""
+        """`fence` raises when the run is not ours any more: from then on nothing is written.
+
+        `again`: mini-batches that are done already and are made once more. Their old rows count until the new
+        ones are whole, and stay where a part of them fails for good and so fewer items would have rows.
+        """
         self._fence = fence
         self._journal = journal
         self._facts = facts
@@ -75,10 +73,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         # Of the coordinator's side
-        self._offset = 0
-        self._rows: list[bytes] = []
-        self._row_bytes = 0
-        self._records = bytearray()
+        self._recording = Recording(facts, again)
         self._handed_over_at = 0.0
         self._handed_over_bytes = 0
         # Of the thread's side
@@ -87,11 +82,24 @@ class Writer:
         self._committed_at = 0.0
         self._written_bytes = 0
         self._completed = False
-        self.failed_mini_batches = self.failed_items = 0
-        """Failed for good in this session, as far as that is durable."""
+        self._failures = Failures(facts)
+        self._again = again
+        if assembly is not None and again:
+            assembly.hold(again)
         self.error: MpibatchError | Exception | None = None
         self.durable_at: float | None = None
         """When, by `clock`, all was durable and, if complete, the output in its place."""
+
+    @property
+    def failed_mini_batches(self) -> int:
+        """Of which at least a piece has failed for good in this session, as far as that is durable. Not those of
+        which the rows of an earlier session stay."""
+        return self._failures.mini_batches
+
+    @property
+    def failed_items(self) -> int:
+        """Items of the failed pieces of these."""
+        return self._failures.items
 
     # The coordinator's side
 
@@ -101,26 +109,11 @@ class Writer:
 
     def success(self, piece: Piece, worker: int, outcome: Succeeded) -> None:
         """Keep the fragment of an accepted attempt and record it, after the items that it left out."""
-        for bad in outcome.bad:
-            offset, length, crc = self._keep(msgspec.msgpack.encode(bad.error))
-            self._records += history.record(
-                kind=history.BAD, mini_batch=piece.mini_batch, first=piece.first + bad.position, count=1,
-                attempt=outcome.attempt, worker=worker, cause=_UNREADABLE, offset=offset, length=length, crc=crc,
-            )  # fmt: skip
-        offset, length, crc = self._keep(outcome.fragment)
-        self._records += history.record(
-            kind=history.SUCCEEDED, mini_batch=piece.mini_batch, first=piece.first, count=piece.count,
-            attempt=outcome.attempt, worker=worker, offset=offset, length=length, crc=crc,
-            succeeded=outcome.succeeded, rows=outcome.rows, header=outcome.header,
-        )  # fmt: skip
+        self._recording.success(piece, worker, outcome)
 
     def form(self, own: bytes, merged: bytes) -> None:
         """Record a form of rows that the next success is the first to have; the output gets the `merged` one."""
-        offset, length, crc = self._keep(own)
-        self._records += history.record(
-            kind=history.FORM, mini_batch=0, first=0, count=0, attempt=0, worker=0,
-            offset=offset, length=length, crc=crc,
-        )  # fmt: skip
+        self._recording.form(own)
         if self._assembly is not None:
             assembly = self._assembly
             # Before the records that need it are handed over, so that it is there when they are finalised.
@@ -128,41 +121,27 @@ class Writer:
 
     def failure(self, piece: Piece, worker: int, outcome: Failed, *, tries: int, final: bool) -> None:
         """Record a failed attempt, with its error."""
-        self._fail(piece, worker, outcome.attempt, CAUSES.index(outcome.cause), outcome.error, tries, final)
+        self._recording.failure(piece, worker, outcome, tries=tries, final=final)
 
     def loss(self, piece: Piece, error: ErrorReport) -> None:
         """Record a piece that has failed because workers were lost with it."""
-        self._fail(piece, 0, 0, CAUSES.index("lost"), error, 0, True)
+        self._recording.loss(piece, error)
 
-    def _fail(
-        self, piece: Piece, worker: int, attempt: int, cause: int, error: ErrorReport, tries: int, final: bool
-    ) -> None:
-        offset, length, crc = self._keep(msgspec.msgpack.encode(error))
-        self._records += history.record(
-            kind=history.FAILED, mini_batch=piece.mini_batch, first=piece.first, count=piece.count,
-            attempt=attempt, worker=worker, flags=history.FINAL if final else 0, cause=cause, tries=tries,
-            offset=offset, length=length, crc=crc,
-        )  # fmt: skip
-
-    def _keep(self, data: bytes) -> tuple[int, int, int]:
-        offset, length = self._offset, len(data)
-        if length:
-            self._rows.append(data)
-            self._offset += length
-            self._row_bytes += length
-        return offset, length, zlib.crc32(data)
+    def split(self, piece: Piece, at: int) -> None:
+        """Record that a piece is replaced by two, of which the second begins at item number `at`."""
+        self._recording.split(piece, at)
 
     def pump(self, now: float) -> None:
         """Hand over what has gathered, if it is enough or old enough."""
-        if self._records and (
-            self._row_bytes >= HAND_OVER_BYTES or now - self._handed_over_at >= HAND_OVER_S
+        if self._recording and (
+            self._recording.row_bytes >= HAND_OVER_BYTES or now - self._handed_over_at >= HAND_OVER_S
         ):
             self._hand_over(now)
 
     def _hand_over(self, now: float) -> None:
-        self._queue.put(_Batch(self._rows, self._row_bytes, bytes(self._records)))
-        self._handed_over_bytes += self._row_bytes
-        self._rows, self._row_bytes, self._records = [], 0, bytearray()
+        batch = self._recording.take()
+        self._queue.put(batch)
+        self._handed_over_bytes += batch.row_bytes
         self._handed_over_at = now
 
     @property
@@ -178,13 +157,13 @@ class Writer:
 
     def commit_soon(self) -> None:
         """Make durable what has come so far, as the process may be killed in a moment."""
-        if self._records:
+        if self._recording:
             self._hand_over(self._clock())
         self._queue.put(self._commit)
 
     def finish(self, *, complete: bool) -> None:
         """Commit all; if `complete`, put the output into its place. Then the thread ends: see `alive`."""
-        if self._records:
+        if self._recording:
             self._hand_over(self._clock())
         self._queue.put(_Finish(complete))
 
@@ -222,7 +201,7 @@ class Writer:
     def _work_off(self, item: _Item | None) -> bool:
         """True once the thread has to end."""
         match item:
-            case _Batch(rows, row_bytes, records):
+            case Batch(rows, row_bytes, records):
                 self._journal.append_rows(b"".join(rows))
                 self._uncommitted += records
                 self._uncommitted_bytes += row_bytes
@@ -251,29 +230,30 @@ class Writer:
             self._fence()
             records = self._journal.commit(bytes(self._uncommitted))
             history.add_records(self._facts, records, self._session)
-            self._note_failed(records)
+            self._note(records)
             self._uncommitted.clear()
             self._uncommitted_bytes = 0
         self._committed_at = self._clock()
 
-    def _note_failed(self, records: Records) -> None:
-        final = (records["kind"] == history.FAILED) & ((records["flags"] & history.FINAL) != 0)
-        if final.any():
-            self.failed_mini_batches += int(final.sum())
-            self.failed_items += int(records["count"][final].sum(dtype="int64"))
-            if self._assembly is not None:
-                self._assembly.skip(records["mini_batch"][final].astype("int64"))
+    def _note(self, records: Records) -> None:
+        """What has ended, and so has not to be waited for."""
+        failed = self._failures.note(records)
+        if self._assembly is None:
+            return
+        if len(failed):
+            self._assembly.skip(failed)
+        if self._again:
+            final = (records["kind"] == history.SUCCEEDED) | ((records["flags"] & history.FINAL) != 0)
+            self._assembly.release(self._again & set(records["mini_batch"][final].tolist()))
 
     def _complete(self, assembly: Assembly) -> None:
         try:
             assembly.complete()
         except DamagedFragments as damaged:
-            voids = b"".join(
-                history.record(kind=history.VOID, mini_batch=number, first=0, count=0, attempt=0, worker=0)
-                for number in damaged.mini_batches
-            )
-            history.add_records(self._facts, self._journal.commit(voids), self._session)
+            records = self._journal.commit(voids(damaged.mini_batches))
+            history.add_records(self._facts, records, self._session)
             raise StorageError(
-                f"{damaged} (their checksums differ; the first is mini-batch {damaged.mini_batches[0]}). The"
-                " storage has changed what was written. Start again: these mini-batches will be made again."
+                f"{damaged} (their checksums differ; the first is mini-batch {damaged.mini_batches[0]}, in"
+                f" {damaged.segment}). The storage has changed what was written. Start again: these mini-batches will"
+                " be made again."
             ) from damaged

@@ -19,7 +19,7 @@ import mpi4py
 mpi4py.rc.recv_mprobe = False
 mpi4py.rc.threads = False
 from mpi4py import MPI
-from mpibatch.runtime.transport import AT_ONCE, MpiPort
+from mpibatch.runtime.mpi_port import AT_ONCE, MpiPort
 
 comm = MPI.COMM_WORLD
 rank, size = comm.Get_rank(), comm.Get_size()
@@ -109,7 +109,7 @@ def test_a_flood_leaves_time_for_other_duties() -> None:
     """One call of `receive` takes in a bounded number."""
     run(
         """
-        from mpibatch.runtime.transport import MOST_AT_A_TIME
+        from mpibatch.runtime.mpi_port import MOST_AT_A_TIME
         if rank == 1:
             for number in range(5 * MOST_AT_A_TIME):
                 port.send(0, b"x")

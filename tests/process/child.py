@@ -20,7 +20,7 @@ import msgspec
 import mpibatch
 from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import Finish, FromProcessor, Grant, InitFailed, Outcomes, ProcessorSpec, Ready
-from mpibatch.runtime.clock import Clock
+from mpibatch.runtime.clock import HEARTBEATS, Clock
 from mpibatch.work import Assignment, Failed, Outcome, Paths, Succeeded
 
 PATIENCE_S = 30.0
@@ -201,6 +201,10 @@ class Child:
             return clock.revoke(first, last)
         finally:
             clock.close()
+
+    def heartbeats(self) -> int:
+        count: int = struct.unpack_from("<Q", self._clock, 8 * HEARTBEATS)[0]
+        return count
 
     def clock(self) -> tuple[int, int]:
         attempt, started_ns = struct.unpack_from("<QQ", self._clock)

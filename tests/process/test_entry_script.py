@@ -9,12 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from process.child import Child
+from support import wait_until
 
+from mpibatch.core.framing import frame
 from mpibatch.errors import ScriptError
+from mpibatch.inputs.csv_setup import CsvSetup
+from mpibatch.messages import Grant, InputSpec
 from mpibatch.runtime.entry_script import MESSAGE_CHARACTERS, log_error, report, takes_context
-from mpibatch.work import Succeeded
+from mpibatch.work import Assignment, Slice, Succeeded
 
 
 def test_what_a_script_may_rely_on(tmp_path: Path) -> None:
@@ -379,3 +384,74 @@ def test_a_pool_inside_run(method: str, tmp_path: Path) -> None:
         assert isinstance(outcome, Succeeded), (outcome, child.stderr)
         assert outcome.fragment == b"1\n4\n9\n"
         assert child.finish() == 0
+
+
+# Progress from inside run()
+
+
+def test_heartbeats_reach_the_worker_while_run_goes_on(tmp_path: Path) -> None:
+    script = f"""
+        import os, time
+        from mpibatch import EntryScript
+        def run(batch, context):
+            context.heartbeat()
+            EntryScript().heartbeat()
+            while not os.path.exists({str(tmp_path / "go")!r}):
+                time.sleep(0.001)
+            for _ in range(100_000):
+                EntryScript().heartbeat()
+            return batch
+    """
+    with Child(tmp_path, script) as child:
+        child.ready()
+        assert child.heartbeats() == 0
+        child.grant(["a"])
+        wait_until(lambda: child.heartbeats() == 2, "both are seen")
+        assert child.clock()[0] == 1
+        (tmp_path / "go").touch()
+        child.outcome()
+        assert child.heartbeats() == 100_002
+
+
+def test_heartbeats_of_a_process_that_the_script_has_forked(tmp_path: Path) -> None:
+    script = """
+        import multiprocessing
+        import mpibatch
+        entry_script = mpibatch.EntryScript()
+        def one(item):
+            entry_script.heartbeat()
+            return item
+        def run(batch):
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                return pool.map(one, batch)
+    """
+    with Child(tmp_path, script) as child:
+        assert child.ready().rows("a", "b", "c") == b"a\nb\nc\n"
+        assert child.heartbeats() == 3
+
+
+def test_what_readers_hold_open_is_closed_at_the_end_after_shutdown(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    script = """
+        from mpibatch.inputs.ranges import KeptFile
+        close = KeptFile.close
+        def tell(self):
+            print("closed")
+            close(self)
+        KeptFile.close = tell
+        def run(batch):
+            return [len(batch)]
+        def shutdown():
+            print("shutdown")
+    """
+    setup = msgspec.msgpack.encode(CsvSetup(header=b"a\n"))
+    inputs = [InputSpec(kind="csv", options={}, setup=setup)]
+    with Child(tmp_path, script, inputs=inputs) as child:
+        child.ready()
+        source = Slice(os.fsencode(tmp_path / "t.csv"), 2, 4, 0, 1)
+        child.send_raw(frame(Grant([Assignment(1, 0, 0, 1, 0, 0, 0, source)])))
+        outcome = child.outcome()
+        assert isinstance(outcome, Succeeded), outcome
+        open_before = child.stdout.count("closed")
+        assert child.finish() == 0
+        assert child.stdout.splitlines()[open_before:] == ["shutdown", "closed"]

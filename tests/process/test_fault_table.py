@@ -6,6 +6,8 @@ Each row is a real job of six mini-batches, of which one (item003) meets the fau
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import support
+from cgroups import limited
 
 HEAD = (
     support.NOTE
@@ -56,7 +59,7 @@ FAULTS = [
     Fault("abort", "def fault(): os.abort()", "^Died: it died: SIGABRT", log="stderr"),
     Fault(
         "killed, as for memory", "import signal\ndef fault(): os.kill(os.getpid(), signal.SIGKILL)",
-        r"^Died: it died: SIGKILL \(not sent by mpibatch: most likely the kernel, because memory ran out\)",
+        r"^Died: it died: SIGKILL \(not sent by mpibatch: most likely the kernel, because memory ran out; its peak",
         log="stderr",
     ),
     Fault(
@@ -73,6 +76,11 @@ FAULTS = [
         "hangs in C with the GIL held",
         "import ctypes\ndef fault(): ctypes.PyDLL(None).sleep(1000)",
         "^TimedOut", attempts=1, keys={"run_invocation_timeout": 0.5, "run_max_try": 1}, log="stderr",
+    ),
+    Fault(
+        "is frozen", "import signal\ndef fault(): os.kill(os.getpid(), signal.SIGSTOP)",
+        "^TimedOut: the processor was killed: over run_invocation_timeout", attempts=2,
+        keys={"run_invocation_timeout": 0.5, "run_max_try": 2}, log="stderr",
     ),
     Fault("no memory", "def fault(): return bytearray(1 << 60)", "^MemoryError"),
     Fault("recursion", "def fault(): return fault()", "^RecursionError"),
@@ -221,6 +229,58 @@ def test_init_runs_again_in_the_processor_that_replaces_a_dead_one(tmp_path: Pat
     assert ended.returncode == 0, support.words(ended)
     assert support.notes(tmp_path).count("init") == 3
     assert support.notes(tmp_path).count("shutdown") == 1
+
+
+def test_a_processor_that_is_frozen_between_two_mini_batches_costs_nothing(tmp_path: Path) -> None:
+    script = HEAD + textwrap.dedent("""
+        import signal
+        from mpibatch.runtime.processor import Processor
+        work_off = Processor._work_off
+
+        def freeze(self, work):
+            work_off(self, work)
+            if work.mini_batch == 3 and not os.path.exists("../frozen"):
+                open("../frozen", "w").close()
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+        Processor._work_off = freeze
+
+        def init():
+            note("init")
+
+        def fault():
+            return ["item003"]
+        """)
+    job = support.make_job(tmp_path, script, run_invocation_timeout=0.5, run_max_try=1)
+
+    ended = support.mpibatch("run", job)
+
+    assert ended.returncode == 0, support.words(ended)
+    assert support.rows(tmp_path / "output") == [f"item00{number}" for number in range(6)]
+    assert support.notes(tmp_path).count("init") == 2
+    assert support.result(tmp_path / "output")["mini_batches"]["attempts"] == 6
+    assert not support.processes_with(str(tmp_path))
+
+
+def test_a_processor_that_the_kernel_kills_for_memory_is_named_as_that(tmp_path: Path) -> None:
+    script = HEAD + "\ndef fault():\n  return [len(bytearray(b'x') * (1 << 30))]\n"
+    job = support.make_job(tmp_path, script, run_max_try=2)
+    with limited(400 << 20) as cgroup:
+        inside = shlex.join([*support.COMMAND, "run", str(job)])
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f"echo 0 > {cgroup}/cgroup.procs; exec {inside}"],
+            capture_output=True, text=True, timeout=support.TIMEOUT_S, check=False,
+        )  # fmt: skip
+
+    assert ended.returncode == 0, support.words(ended)
+    (failed,) = support.failed_items(tmp_path / "output")
+    assert (failed["attempts"], failed["error"]["type"]) == (2, "OutOfMemory")
+    assert re.match(
+        r"the kernel killed the processor because memory ran out; its peak resident memory was 0\.[23]\d GiB; the"
+        r" limit of its cgroup is 0\.39 GiB; the node has \d+\.\d\d GiB to give now.* of rank 0 .*, in mini-batch 3,",
+        failed["error"]["message"],
+    ), failed
+    assert len(support.rows(tmp_path / "output")) == 5
 
 
 def test_a_grandchild_ends_with_its_processor(tmp_path: Path) -> None:

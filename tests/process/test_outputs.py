@@ -375,7 +375,7 @@ def test_when_too_much_has_failed(
                 raise ValueError("bad")
             return numbers(mini_batch)
         """
-    job = job_of(tmp_path, script, run_max_try=1, **keys)
+    job = job_of(tmp_path, script, run_max_try=1, isolate_failures=False, **keys)
     ended = support.mpibatch("run", job)
 
     assert ended.returncode == code, support.words(ended)

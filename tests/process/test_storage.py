@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import support
+from disks import Disk, NoDisk
 
 from mpibatch.core import history
 from mpibatch.runtime.journal import read_journal
@@ -26,51 +26,14 @@ FULL = (
 READ_ONLY = ("Read-only file system", "The file system is read-only: name another folder with --output")
 
 
-class Disk:
-    """A small file system of its own, at `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self._mount("-t", "tmpfs", "-o", "size=1m", "tmpfs")
-
-    def _mount(self, *arguments: str) -> None:
-        ended = subprocess.run(
-            ["mount", *arguments, self.folder], capture_output=True, text=True, check=False
-        )
-        if ended.returncode != 0:
-            raise PermissionError(ended.stderr)
-
-    def fill(self) -> None:
-        """To the last byte."""
-        with open(self.folder / "ballast", "wb", buffering=0) as file:
-            for size in (65536, 4096, 1):
-                try:
-                    while True:
-                        file.write(bytes(size))
-                except OSError:
-                    continue
-
-    def make_room(self) -> None:
-        self._mount("-o", "remount,rw,size=64m")
-        (self.folder / "ballast").unlink(missing_ok=True)
-
-    def make_read_only(self) -> None:
-        self._mount("-o", "remount,ro")
-
-    def close(self) -> None:
-        # Lazily: what is killed with a test may still be ending.
-        subprocess.run(["umount", "--lazy", self.folder], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     try:
         disk = Disk(tmp_path / "disk")
-    except (PermissionError, FileNotFoundError) as error:
+    except NoDisk as error:
         pytest.skip(f"a small disk of its own cannot be mounted here: {error}")
-    yield disk
-    disk.close()
+    with disk:
+        yield disk
 
 
 SCRIPT = support.NOTE + """

@@ -28,6 +28,16 @@ def test_a_success_that_falls_short_fails_items_only() -> None:
     assert (tally.items_failed, tally.mini_batches_failed, tally.mini_batches_ended) == (13, 1, 2)
 
 
+def test_pieces_count_their_items_and_only_the_first_failure_its_mini_batch() -> None:
+    tally = Tally(items_total=20, mini_batches_total=2)
+    tally.success(4, 3, 5, whole=False)
+    assert (tally.items_succeeded, tally.items_failed, tally.rows) == (3, 1, 5)
+    assert tally.mini_batches_ended == 0
+    tally.failure(2)
+    tally.failure(3, first=False)
+    assert (tally.items_failed, tally.mini_batches_failed, tally.mini_batches_ended) == (6, 1, 1)
+
+
 @pytest.mark.parametrize(("said", "counted"), [(12, 10), (10, 10), (0, 0), (-4, 0)])
 def test_a_success_counts_no_more_than_there_is_and_no_less_than_nothing(said: int, counted: int) -> None:
     tally = Tally(items_total=10, mini_batches_total=1)

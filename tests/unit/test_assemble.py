@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import support
 
 from mpibatch.core import history
+from mpibatch.core.forms import Unmergeable, decode_form, encode_form, merge
 from mpibatch.core.history import Facts
-from mpibatch.outputs import assemble
+from mpibatch.outputs import assemble, segments
 from mpibatch.outputs.assemble import Assembly, DamagedFragments
+from mpibatch.outputs.encoding import ItemKeys
+from mpibatch.outputs.parquet_rows import ParquetEncoder
+from mpibatch.outputs.parquet_sink import ParquetSink
 from mpibatch.outputs.sinks import Sink
 
 
@@ -45,6 +50,26 @@ class Run:
         )  # fmt: skip
         records, _ = history.unseal(history.seal(record, session, 0), session)
         assert history.add_records(self.facts, records, session) == 0
+
+    def add_part(
+        self,
+        mini_batch: int,
+        first: int,
+        fragment: bytes,
+        *,
+        count: int = 1,
+        session: int = 1,
+        header: int = 0,
+    ) -> None:
+        """Of `parted` facts, whose mini-batches have four items."""
+        with open(self.segment(session), "ab") as file:
+            offset = file.tell()
+            file.write(fragment)
+        record = history.record(
+            kind=history.SUCCEEDED, mini_batch=mini_batch, first=first, count=count, attempt=1, worker=0,
+            offset=offset, length=len(fragment), crc=zlib.crc32(fragment), succeeded=count, rows=1, header=header,
+        )  # fmt: skip
+        assert history.add_records(self.facts, history.as_records(record), session) == 0
 
     def assembly(self, *, in_order: bool = True, sink: Sink | None = None) -> Assembly:
         return Assembly(
@@ -212,7 +237,7 @@ def test_damage_is_found_and_there_is_no_output(in_order: bool, tmp_path: Path) 
     assembly = run.assembly(in_order=in_order)
     with pytest.raises(DamagedFragments, match="of 2 mini-batches are damaged") as caught:
         assembly.complete()
-    assert caught.value.mini_batches == [2, 3]
+    assert caught.value.mini_batches == [2, 3] and caught.value.segment == run.segment(1)
     assembly.close()
     assert not run.final.exists()
 
@@ -306,6 +331,112 @@ def test_a_form_without_a_row(tmp_path: Path) -> None:
     assert run.final.read_bytes() == b"a"
 
 
+def parted(folder: Path) -> Run:
+    """Mini-batches of four items: the second in parts, of which one has failed; the third in parts, whole."""
+    run = Run(folder, 4)
+    run.facts = history.no_facts(4, support.one_by_one(lambda number: 4))
+    run.add_part(2, 2, b"h 2c ", count=2, header=2)
+    run.add_part(1, 3, b"h 1d ", header=2)
+    run.add_part(3, 0, b"h 3 ", count=4, session=2, header=2)
+    run.add_part(1, 0, b"h 1a ", session=2, header=2)
+    run.add_part(0, 0, b"h 0 ", count=4, header=2)
+    run.add_part(2, 0, b"h 2a ", count=2, session=3, header=2)
+    run.add_part(1, 2, b"", session=3)
+    return run
+
+
+def test_parts_stand_in_the_order_of_items_at_the_place_of_their_mini_batch(tmp_path: Path) -> None:
+    run = parted(tmp_path)
+    assembly = run.assembly()
+    assembly.advance()
+    assert run.partial.read_bytes() == b"h 0 "
+    assembly.skip(np.array([1]))
+    assembly.advance()
+    assert run.partial.read_bytes() == b"h 0 1a 1d 2a 2c 3 "
+    assembly.complete()
+    assert run.final.read_bytes() == b"h 0 1a 1d 2a 2c 3 "
+
+
+@pytest.mark.parametrize("block", [1, 16384])
+def test_parts_in_order_of_arrival(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "BLOCK", block)
+    run = parted(tmp_path)
+    assembly = run.assembly(in_order=False)
+    assembly.skip(np.array([1]))
+    assembly.complete()
+    assert run.final.read_bytes() == b"h 2c 1d 0 3 1a 2a "
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_damaged_parts_are_told_by_their_mini_batch(in_order: bool, tmp_path: Path) -> None:
+    run = parted(tmp_path)
+    for session, text in ((1, b"1d"), (2, b"1a"), (1, b"2c")):
+        run.segment(session).write_bytes(run.segment(session).read_bytes().replace(text, b"??"))
+    assembly = run.assembly(in_order=in_order)
+    assembly.skip(np.array([1]))
+    with pytest.raises(DamagedFragments, match="of 2 mini-batches") as caught:
+        assembly.complete()
+    assembly.close()
+    assert sorted(caught.value.mini_batches) == [1, 2]
+
+
+def test_what_may_be_replaced_is_waited_for(tmp_path: Path) -> None:
+    run = Run(tmp_path, 4)
+    for number in range(4):
+        run.add(number, b"%d " % number)
+    assembly = run.assembly()
+    assembly.hold({1, 3})
+    assembly.advance()
+    assert run.partial.read_bytes() == b"0 "
+    void = history.record(kind=history.VOID, mini_batch=1, first=0, count=0, attempt=0, worker=0)
+    history.add_records(run.facts, history.as_records(void), 2)
+    run.add(1, b"new ", session=2)
+    assembly.release({1})
+    assembly.advance()
+    assert run.partial.read_bytes() == b"0 new 2 "
+    assembly.release({3})
+    assembly.complete()
+    assert run.final.read_bytes() == b"0 new 2 3 "
+
+
+class Picky(Telling):
+    """Does not take a row `x`."""
+
+    def append(self, fragments: list[tuple[memoryview, int]]) -> None:
+        for place, (fragment, header) in enumerate(fragments):
+            if bytes(fragment[header:]) == b"x":
+                raise Unmergeable("x is no row", place)
+        super().append(fragments)
+
+
+def test_rows_that_do_not_fit_name_their_mini_batch(tmp_path: Path) -> None:
+    run = Run(tmp_path, 9)
+    for number in range(9):
+        run.add(number, b"x" if number == 7 else b"%d" % number)
+    run.segment(1).write_bytes(run.segment(1).read_bytes().replace(b"3", b"?"))
+    assembly = run.assembly(sink=Picky(run.partial))
+    with pytest.raises(Unmergeable, match=r"^mini-batch 7: x is no row$"):
+        assembly.complete()
+    assembly.close()
+
+
+def test_a_date_that_fits_no_parquet_file_names_its_mini_batch(tmp_path: Path) -> None:
+    encoder = ParquetEncoder(False)
+    columns = [pd.array(["2020-01-01"], "datetime64[ns]"), pd.array(["9999-01-01"], "datetime64[s]")]
+    run, forms = Run(tmp_path, 3), []
+    for number, column in enumerate([columns[0], columns[1], columns[0]]):
+        rows = encoder.encode(
+            encoder.collect(pd.DataFrame({"when": column})), 1 << 30, lambda: ItemKeys(paths=[], rows=None)
+        )
+        run.add(number, rows.fragment, header=rows.header)
+        forms.append(decode_form(rows.fragment[: rows.header]))
+    assembly = run.assembly(sink=ParquetSink(run.partial))
+    assembly.set_form(encode_form(merge(forms[0], forms[1])))
+    with pytest.raises(Unmergeable, match=r"^mini-batch 1: rows of different mini-batches"):
+        assembly.complete()
+    assembly.close()
+
+
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path, 1)
     run.add(0, b"zero\n")
@@ -330,7 +461,7 @@ def test_any_history_gives_the_same_output(
     choice = random.Random(seed)
     monkeypatch.setattr(assemble, "BLOCK", choice.choice([1, 3, 16384]))
     monkeypatch.setattr(assemble, "READ_BYTES", choice.choice([1, 50, 32 << 20]))
-    monkeypatch.setattr(assemble, "_GAP_BYTES", choice.choice([0, 10, 1 << 20]))
+    monkeypatch.setattr(segments, "GAP_BYTES", choice.choice([0, 10, 1 << 20]))
     count = choice.randrange(1, 60)
     run = Run(tmp_path, count)
     head = b"head\n" if choice.random() < 0.5 else b""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mpibatch.runtime.causes import MOST_GROUPS, Causes, short_return
+import pytest
+
+from mpibatch.runtime.causes import MOST_GROUPS, Causes, kind_of, short_return
 from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, BadItem, ErrorReport, Piece, Succeeded
 
 
@@ -41,6 +43,21 @@ def test_errors_that_differ_in_particulars_only_are_one_cause() -> None:
     )  # fmt: skip
     assert [count for _, count in told.counts()] == [3, 1, 1, 2, 1]
     assert told.counts()[-1] == ("Nothing", 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("no model for ['/a/b', '/c']", "no model for ['/x']"),
+        ("row 7 of 12", "row 8 of 12"),
+        ("sizes (3, 4, 5)", "sizes (1)"),
+        ("no 'a', no 'b'", "no 'c', no 'd'"),
+    ],
+)
+def test_what_equal_errors_have_in_common(one: str, other: str) -> None:
+    assert kind_of(ErrorReport("ValueError", one)) == kind_of(ErrorReport("ValueError", other))
+    assert kind_of(ErrorReport("ValueError", one)) != kind_of(ErrorReport("OSError", one))
+    assert kind_of(ErrorReport("ValueError", one)) != kind_of(ErrorReport("ValueError", f"so: {one}"))
 
 
 def test_there_are_only_so_many_groups() -> None:

@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from mpibatch.errors import InputError
-from mpibatch.inputs.compressed import Damaged, NoRoom, blocks, check_zstandard, suffix_of, unpack
+from mpibatch.inputs.compressed import Damaged, blocks, check_zstandard, suffix_of, unpack
+from mpibatch.inputs.new_files import NoRoom
 
 DATA = random.Random(3).randbytes(200_000) + b"same " * 50_000
 PACK: dict[str, Callable[[bytes], bytes]] = {

@@ -14,6 +14,7 @@ from mpibatch.core.config import FilesInput, Job, ListInput, TableInput, job_war
 from mpibatch.core.job_inputs import KINDS
 from mpibatch.core.job_keys import LEGAL_KEYS
 from mpibatch.core.places import contains, joined
+from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.core.settings import shown
 from mpibatch.core.tables import ByRows, BySize, CsvOptions
 from mpibatch.errors import EXIT_USAGE, ConfigError
@@ -75,6 +76,17 @@ ALL_KEYS: dict[str, tuple[Any, Any]] = {
     "init_timeout": (1.5, 1.5),
     "shutdown_timeout": (5, 5.0),
     "term_grace_s": (0, 0.0),
+    "retry_backoff": (
+        {"initial": 2, "max": 30, "jitter": False},
+        RetryBackoff(initial=2, factor=2, max=30, jitter=False),
+    ),
+    "isolate_failures": (False, False),
+    "straggler_copies": (True, True),
+    "progress_update_timeout": (600, 600.0),
+    "heartbeat_timeout": (3, 3.0),
+    "max_restarts": (0, 0),
+    "time_limit": (3600, 3600.0),
+    "drain_margin": (60, 60.0),
     "process_count_per_node": (2, 2),
     "node_count": (3, 3),
     "logging_level": ("DEBUG", "DEBUG"),
@@ -238,6 +250,15 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     ({"init_timeout": False}, ["init_timeout is false", "a number of seconds"]),
     ({"shutdown_timeout": 10**400}, ["shutdown_timeout is a whole number of 1329 bits"]),
     ({"term_grace_s": -1}, ["term_grace_s is -1", "from 0"]),
+    ({"retry_backoff": 5}, ["retry_backoff is 5", "must be a mapping", "initial: 1"]),
+    ({"retry_backoff": {"initial": -1}}, ["retry_backoff.initial is -1", "seconds"]),
+    ({"retry_backoff": {"factor": 0.5}}, ["retry_backoff.factor is 0.5", "from 1"]),
+    ({"retry_backoff": {"maximum": 5}}, ["retry_backoff.maximum", "did you mean max?"]),
+    ({"retry_backoff": {"initial": 90}}, ["retry_backoff.initial is 90", "above max, which is 60"]),
+    ({"isolate_failures": "yes"}, ["isolate_failures", "true or false"]),
+    ({"progress_update_timeout": 0}, ["progress_update_timeout is 0", "above 0"]),
+    ({"heartbeat_timeout": 0.5}, ["heartbeat_timeout is 0.5", "from 1"]),
+    ({"max_restarts": -1}, ["max_restarts is -1", "restarts"]),
     ({"process_count_per_node": 0}, ["process_count_per_node is 0"]),
     ({"node_count": "2"}, ['node_count is "2"', "write 2 without quotes"]),
     # Choices.
@@ -504,3 +525,18 @@ def test_any_mapping_becomes_a_job_or_a_config_error(mapping: dict[Any, Any], sm
     for path in (job.output, job.entry_script, *job.models.values(), *job.arguments):
         assert b"\0" not in path.encode("utf-8", "surrogateescape")
     job_warnings(job)
+
+
+@pytest.mark.parametrize(
+    ("change", "isolates"),
+    [
+        ({}, True),
+        ({"output_action": "summary_only"}, False),
+        ({"output_action": "summary_only", "isolate_failures": True}, True),
+        ({"isolate_failures": None}, True),
+    ],
+)
+def test_failures_are_isolated_unless_the_script_stores_its_own_output(
+    change: dict[Any, Any], isolates: bool
+) -> None:
+    assert job_of(change).isolate_failures is isolates

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from mpibatch.core.dispatch import Dispatcher
 from mpibatch.core.forms import Column, Form, encode_form
 from mpibatch.core.framing import decoder, encode
 from mpibatch.core.ranks import WorkerPlace
+from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.messages import (
     Announced,
     GaveUp,
@@ -34,19 +36,16 @@ from mpibatch.messages import (
     ToWorker,
     WorkerSetup,
 )
-from mpibatch.runtime.coordinator import (
-    GOODBYE_S,
-    MOST_PULLED_BYTES,
-    OUTPUT_FIRST_S,
-    PING_S,
-    SILENCE_S,
-    Coordinator,
-)
+from mpibatch.runtime.coordinator import Coordinator
+from mpibatch.runtime.farewell import GOODBYE_S, OUTPUT_FIRST_S
 from mpibatch.runtime.forms import Forms
+from mpibatch.runtime.pulls import MOST_PULLED_BYTES
+from mpibatch.runtime.watch import LOOK_S, Watch
 from mpibatch.runtime.writer import MOST_BACKLOG_BYTES
 from mpibatch.work import Assignment, ErrorReport, Failed, Outcome, Paths, Piece, Succeeded
 
 SHUTDOWN_S = 30.0
+SILENCE_S, PING_S = 60.0, 10.0
 ERROR = ErrorReport("ValueError", "no good")
 
 
@@ -93,6 +92,7 @@ class FakeWriter:
         self.successes: list[tuple[int, int, bytes]] = []
         self.failures: list[tuple[int, int, int, bool]] = []
         self.losses: list[int] = []
+        self.splits: list[tuple[Piece, int]] = []
         self.forms: list[tuple[int, bytes]] = []
         self.pumped = 0
 
@@ -107,6 +107,9 @@ class FakeWriter:
 
     def loss(self, piece: Piece, error: ErrorReport) -> None:
         self.losses.append(piece.mini_batch)
+
+    def split(self, piece: Piece, at: int) -> None:
+        self.splits.append((piece, at))
 
     def pump(self, now: float) -> None:
         self.pumped += 1
@@ -128,9 +131,23 @@ class Stage:
     """A coordinator of `workers` workers, number n on rank n + 1, with everything around it."""
 
     def __init__(
-        self, workers: int, mini_batches: int, run_max_try: int = 2, forms: Forms | None = None
+        self,
+        workers: int,
+        mini_batches: int,
+        run_max_try: int = 2,
+        forms: Forms | None = None,
+        *,
+        notices: Path | None = None,
+        progress_timeout_s: float | None = None,
+        gone: Sequence[int] = (),
+        **settings: Any,
     ) -> None:
+        """`settings`: of the dispatcher."""
         self.forms = forms
+        self.failed: list[int] = []
+        """Ranks that MPI reports dead."""
+        self.remarks: list[str] = []
+        places = {n: WorkerPlace(n, n + 1, 0, n, f"node{n}") for n in range(workers)}
         self.port, self.writer, self.causes = FakePort(), FakeWriter(), FakeCauses()
         self.now = 0.0
         self.dispatcher = Dispatcher(
@@ -140,6 +157,7 @@ class Stage:
             run_max_try=run_max_try,
             thresholds=Thresholds(),
             tally=Tally(items_total=2 * mini_batches, mini_batches_total=mini_batches),
+            **settings,
         )
         self.coordinator = Coordinator(
             port=self.port,
@@ -148,12 +166,17 @@ class Stage:
             writer=cast(Any, self.writer),
             causes=cast(Any, self.causes),
             forms=self.forms,
-            workers={n: WorkerPlace(n, n + 1, 0, n, f"node{n}") for n in range(workers)},
+            workers=places,
+            watch=Watch(places, silence_s=SILENCE_S, failed=lambda: self.failed, notices=notices),
+            heartbeat_timeout_s=SILENCE_S,
+            progress_timeout_s=progress_timeout_s,
             shutdown_timeout_s=SHUTDOWN_S,
+            remark=self.remarks.append,
             clock=lambda: self.now,
+            gone=gone,
         )
         self.coordinator.begin({n: setup(n) for n in range(workers)})
-        for n in range(workers):
+        for n in set(range(workers)) - set(gone):
             (told,) = self.told(n)
             assert isinstance(told, WorkerSetup) and told.worker == n
 
@@ -269,14 +292,16 @@ def test_nothing_to_do() -> None:
 
 def test_a_failure_is_tried_again_and_told_of_once_it_is_final(pair: Stage) -> None:
     pair.says(0, Outcomes([Failed(1, "raised", ERROR)]))
-    (again,) = pair.granted(0)
-    assert (again.mini_batch, again.retry) == (0, 1)
+    assert numbers(pair.granted(0)) == [4], "it is tried elsewhere, as there is other work"
     assert pair.writer.failures == [(0, 0, 1, False)] and pair.causes.failures == []
-    pair.says(0, Outcomes([Failed(again.attempt, "raised", ERROR)]))
+    pair.says(1, Outcomes([success(3)]))
+    (again,) = pair.granted(1)
+    assert (again.mini_batch, again.retry) == (0, 1)
+    pair.says(1, Outcomes([success(4), Failed(again.attempt, "raised", ERROR)]))
 
-    assert pair.writer.failures == [(0, 0, 1, False), (0, 0, 2, True)]
-    assert pair.causes.failures == [(0, 0, ERROR)]
-    assert numbers(pair.granted(0)) == [4]
+    assert pair.writer.failures == [(0, 0, 1, False), (0, 1, 2, True)]
+    assert pair.causes.failures == [(0, 1, ERROR)]
+    assert numbers(pair.granted(1)) == [5]
 
 
 def test_what_was_not_asked_for_changes_nothing(pair: Stage) -> None:
@@ -437,8 +462,143 @@ def test_whoever_stood_still_himself_blames_nobody(pair: Stage) -> None:
 
 def test_all_are_lost(pair: Stage) -> None:
     pair.goes_by(SILENCE_S + 2 * PING_S)
-    assert pair.coordinator.verdict == "no_workers"
+    assert (pair.coordinator.verdict, pair.coordinator.reason) == ("stopped", "all workers were lost")
     assert pair.coordinator.over and not pair.coordinator.orderly
+
+
+def test_whom_mpi_reports_dead_is_lost_at_once(pair: Stage) -> None:
+    pair.failed.append(2)
+    pair.step(LOOK_S)
+    assert pair.coordinator.ready_workers == 1
+    assert pair.remarks == ["rank 2 on node1 has died: what it had is done elsewhere"]
+    pair.goes_by(2 * PING_S, 0)
+    assert pair.told(1) == [], "nothing is sent to who is dead"
+    pair.says(0, *(Outcomes([success(attempt)]) for attempt in range(1, 20)))
+    assert pair.coordinator.verdict == "complete"
+    assert len(pair.writer.successes) == 6
+
+
+def test_a_guardian_tells_of_its_worker(tmp_path: Path) -> None:
+    stage = Stage(2, 6, notices=tmp_path)
+    stage.ready(0)
+    stage.ready(1)
+    (tmp_path / "7").touch()
+    (tmp_path / "nonsense").touch()
+    stage.step(LOOK_S)
+    assert stage.coordinator.ready_workers == 2 and not stage.remarks
+    (tmp_path / "0").touch()
+    stage.step(LOOK_S)
+    assert stage.coordinator.ready_workers == 1
+    stage.goes_by(3, 1)
+    assert len(stage.remarks) == 1, "once"
+
+
+def test_who_was_lost_before_is_not_waited_for() -> None:
+    stage = Stage(2, 2, gone=[1])
+    assert numbers(stage.ready(0)) == [0, 1]
+    stage.says(0, Outcomes([success(1), success(2)]))
+    assert stage.coordinator.verdict == "complete"
+    ends(stage, 0, at_once=False)
+    assert not stage.coordinator.orderly and stage.coordinator.lost == {1}
+
+
+def test_a_goodbye_to_an_earlier_session_means_nothing() -> None:
+    stage = Stage(1, 2)
+    stage.says(0, Goodbye())
+    assert not stage.coordinator.concluded
+    assert numbers(stage.ready(0)) == [0, 1]
+    stage.says(0, Goodbye())
+    assert stage.coordinator.verdict == "stopped"
+
+
+def test_who_was_only_silent_may_come_back_in_a_later_session(pair: Stage) -> None:
+    pair.goes_by(SILENCE_S + 2 * PING_S, 0)
+    pair.failed.append(1)
+    pair.step(LOOK_S)
+    assert pair.coordinator.ready_workers == 0
+    assert pair.coordinator.lost == {0}
+
+
+def test_if_all_were_lost_before_it_ends_at_once() -> None:
+    stage = Stage(2, 2, gone=[0, 1])
+    stage.step()
+    stage.over()
+    assert stage.coordinator.verdict == "stopped"
+
+
+def test_who_dies_while_it_is_waited_for_is_waited_for_no_more(pair: Stage) -> None:
+    pair.coordinator.stop("got SIGINT", at_once=True)
+    pair.step()
+    pair.says(0, Goodbye())
+    assert not pair.coordinator.over
+    pair.failed.append(2)
+    pair.step(LOOK_S)
+    assert pair.coordinator.over and not pair.coordinator.orderly
+
+
+# Progress
+
+
+def test_without_progress_it_stops() -> None:
+    stage = Stage(1, 6, progress_timeout_s=30)
+    stage.goes_by(100, 0)
+    assert not stage.coordinator.concluded, "init() may take long"
+    stage.told(0)
+    stage.ready(0)
+    stage.goes_by(29, 0)
+    stage.says(0, Outcomes([success(1)]))
+    stage.goes_by(29, 0)
+    stage.says(0, Heartbeat(progress=True))
+    stage.goes_by(29, 0)
+    assert not stage.coordinator.concluded
+    stage.goes_by(3, 0)
+    assert stage.coordinator.verdict == "stopped"
+    assert stage.coordinator.reason.startswith(
+        "no mini-batch has ended for 30 s (progress_update_timeout): raise"
+    )
+    assert stage.told(0)[-1] == Release(True)
+
+
+# What waits
+
+
+def test_a_failed_mini_batch_waits_for_its_next_try() -> None:
+    backoff = RetryBackoff(initial=10, factor=1, max=10, jitter=False)
+    stage = Stage(1, 1, backoff=backoff)
+    (first,) = stage.ready(0)
+    stage.says(0, Outcomes([Failed(first.attempt, "raised", ERROR)]))
+    stage.goes_by(9, 0)
+    assert stage.granted(0) == []
+    stage.step(1.0)
+    (again,) = [one for message in stage.told(0) if isinstance(message, Grant) for one in message.assignments]
+    assert (again.mini_batch, again.retry) == (0, 1)
+
+
+def test_what_has_used_its_tries_is_tried_in_halves() -> None:
+    stage = Stage(1, 1, run_max_try=1, isolate=True)
+    (whole,) = stage.ready(0)
+    stage.says(0, Outcomes([Failed(whole.attempt, "raised", ERROR)]))
+    halves = stage.granted(0)
+    assert [(one.first, one.count, one.position) for one in halves] == [(0, 1, 0), (1, 1, 1)]
+    assert stage.writer.splits == [(Piece(0, 0, 2), 1)]
+    assert stage.writer.failures == [(0, 0, 1, False)] and not stage.causes.failures
+    stage.says(0, Outcomes([Failed(halves[0].attempt, "raised", ERROR), success(halves[1].attempt)]))
+    assert stage.coordinator.verdict == "complete"
+    assert len(stage.causes.failures) == 1 and len(stage.writer.successes) == 1
+
+
+def test_a_node_without_memory_runs_one_processor_fewer() -> None:
+    stage = Stage(2, 8, run_max_try=9, nodes=[0, 0])
+    granted = [stage.ready(0), stage.ready(1)]
+    for number in (0, 1):
+        killed = Failed(granted[number][0].attempt, "out_of_memory", ERROR)
+        stage.says(number, Outcomes([killed]))
+    assert stage.told(1)[-1] == Release(True)
+    assert stage.coordinator.ready_workers == 1
+    assert len(stage.remarks) == 1
+    stage.says(1, Goodbye())
+    stage.says(0, *(Outcomes([success(attempt)]) for attempt in range(1, 40)))
+    assert stage.coordinator.verdict == "complete"
 
 
 # Who cannot work

@@ -333,7 +333,7 @@ def test_a_byte_order_mark_is_no_data(tmp_path: Path, encoding: str) -> None:
     reader = reader_of(codecs.BOM_UTF8 + b'"a",b\n', header="first", encoding=encoding)
     assert reader.read(one(path, 0, 1), 1).data.to_dict("list") == {"a": [1], "b": [2]}
     # The same in the slow way.
-    path = put(tmp_path, codecs.BOM_UTF8 + b'"1",2\n1,2,3\n')
+    path = put(tmp_path, codecs.BOM_UTF8 + b'"1",2\n1,2,3\n', "slow.csv")
     batch = reader.read(one(path, 0, 2), 2)
     assert batch.data.to_dict("list") == {"a": [1], "b": [2]}
     assert [item.position for item in batch.bad] == [1]

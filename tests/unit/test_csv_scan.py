@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpibatch.inputs import csv_scan
 from mpibatch.inputs.csv_exact import ExactScanner, first_record
 from mpibatch.inputs.csv_scan import NEWLINE, RETURN, Dialect, Scanner
 
@@ -294,3 +295,13 @@ def test_the_first_record_is_found_as_soon_as_its_end_is_sure() -> None:
     assert first_record(b"\n \na,b\n1", PLAIN, whole=False) == (3, 7)
     assert first_record(b"a,b\r", PLAIN, whole=False) is None
     assert first_record(b'"a', PLAIN, whole=True) == (0, 2)
+
+
+@pytest.mark.parametrize("every", [1, 3, 10, 40, 60, 100, 1000])
+def test_positions_in_words_are_those_in_bytes(every: int) -> None:
+    """Few in most words and several in some, or more than so, which is another way."""
+    chance = np.random.default_rng(every)
+    for size in (64, 640, 64_000):
+        mask = chance.random(size) < 1 / every
+        bits = np.packbits(mask, bitorder="little").view("<u8")
+        assert csv_scan._positions(bits, mask).tolist() == np.flatnonzero(mask).tolist()

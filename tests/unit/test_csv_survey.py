@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import lzma
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +23,11 @@ from mpibatch.errors import InputError, StorageError
 from mpibatch.inputs.csv_cuts import NORMAL, Limits
 from mpibatch.inputs.csv_encoding import scannable
 from mpibatch.inputs.csv_questions import Look
+from mpibatch.inputs.csv_reader import open_reader
 from mpibatch.inputs.csv_setup import CsvSetup
 from mpibatch.inputs.csv_survey import Answer, Question, answer, survey
 from mpibatch.inputs.survey import Cut, Surveyed, TableFile
+from mpibatch.work import Slice
 
 BIG, SINGLE = BySize(1 << 20), ByRows(1)
 ORIGIN = "job.yaml: inputs.0.csv"
@@ -199,7 +202,7 @@ def test_a_mini_batch_is_what_begins_in_a_cell_of_the_grid(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "grid.csv"
     path.write_bytes(data)
-    options: dict[str, Any] = {"header": "none", "names": ["a"]}
+    options: dict[str, Any] = {"header": "none"}
     (each,) = surveyed([path], ByRows(1), limits, **options).cuts
     (cut,) = surveyed([path], BySize(size), limits, **options).cuts
     origin = 3 if data.startswith(b"\xef\xbb\xbf") else 0
@@ -340,9 +343,16 @@ def test_wrong_keys(tmp_path: Path, texts: list[str], options: dict[str, Any], w
     assert all(word in str(raised.value) for word in [ORIGIN, *words]), str(raised.value)
 
 
-def test_columns_of_some_files_are_enough_where_each_has_its_own(tmp_path: Path) -> None:
-    paths = [write(tmp_path / "1", "a\n1\n"), write(tmp_path / "2", "b\n1\n")]
-    assert len(surveyed(paths, header="each", columns=["b"]).cuts) == 2
+def test_where_each_has_its_own_each_needs_the_columns(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "1", "a,b\n1,2\n"), write(tmp_path / "2", "b,c\n1,2\n")
+    empty = write(tmp_path / "3", "other\n")
+    assert len(surveyed([one, two, empty], header="each", columns=["b"], dtype={"a": "str"}).cuts) == 3
+    wrong: list[dict[str, Any]] = [{"columns": ["b", "a"]}, {"parse_dates": ["a"]}]
+    for options in wrong:
+        with pytest.raises(InputError) as raised:
+            surveyed([one, two, empty], header="each", **options)
+        words = [next(iter(options)), "no column a in", "/2'", "there: b, c"]
+        assert all(word in str(raised.value) for word in words), str(raised.value)
 
 
 # Files that cannot be read
@@ -456,6 +466,64 @@ def test_what_cannot_be_scanned_is_one_mini_batch(tmp_path: Path, encoding: str)
     (cut,) = found.cuts
     assert cut.whole and cut.rows.tolist() == [2] and cut.starts.tolist() == [0, path.stat().st_size]
     assert setup_of(found).header.decode(encoding) == "a,b\r\n"
+    large = surveyed(
+        [path], encoding=encoding, unpack_above=1, unpack_to=lambda file: bytes(tmp_path / "copy")
+    )
+    assert large.cuts[0].whole and not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "shift_jis", "gb18030"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_cannot_be_scanned_is_cut_if_it_is_unpacked(tmp_path: Path, encoding: str, packed: bool) -> None:
+    text = 'a,b\r\n1,"\n"\r\n3,ｱ\u4e00\r\n5,6'
+    path = tmp_path / ("f.gz" if packed else "f")
+    data = ("\ufeff" * (encoding == "utf-16-le") + text).encode(encoding)
+    write(path, compressed(path, data) if packed else data)
+    target = tmp_path / "run" / "copy"
+    found = surveyed([path], ByRows(2), encoding=encoding, unpack=True, unpack_to=lambda file: bytes(target))
+    (cut,), setup = found.cuts, setup_of(found)
+    assert found.paths is not None and Path(os.fsdecode(found.paths[0])).read_bytes() == text.encode()
+    assert not cut.whole and cut.rows.tolist() == [2, 1] and setup.encoding == "utf-8"
+    reader = open_reader(CsvOptions(encoding=encoding), found.setup)
+    rows = []
+    for start, stop, count in zip(cut.starts.tolist(), cut.starts.tolist()[1:], cut.rows.tolist()):
+        rows += reader.read(Slice(found.paths[0], start, stop, 0, count), count).data.values.tolist()
+    reader.close()
+    assert rows == [[1, "\n"], [3, "ｱ\u4e00"], [5, 6]]
+
+
+def test_what_does_not_decode_stays_one_bad_item_in_a_copy(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "f", "a,b\n1,2\n".encode("utf-16-le") + b"\x00\xd8\x0a\x00" + "5,6\n".encode("utf-16-le")
+    )
+    found = surveyed(
+        [path], encoding="utf-16-le", unpack=True, unpack_to=lambda file: bytes(tmp_path / "copy")
+    )
+    (cut,) = found.cuts
+    assert found.paths is not None and cut.rows.tolist() == [3]
+    reader = open_reader(CsvOptions(encoding="utf-16-le"), found.setup)
+    batch = reader.read(Slice(found.paths[0], int(cut.starts[0]), int(cut.starts[1]), 0, 3), 3)
+    reader.close()
+    assert batch.data.values.tolist() == [[1, 2], [5, 6]]
+    (bad,) = batch.bad
+    assert bad.position == 1 and "no utf-16-le" in bad.error.message
+
+
+def test_a_copy_of_another_encoding_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "f", "aé,b\n1,2\n".encode("utf-16-le"))
+    copies = [
+        surveyed([path], encoding=name, unpack=True, unpack_to=lambda file: bytes(tmp_path / "copy")).paths
+        for name in ("utf-16-le", "utf-16-be", "UTF_16LE")
+    ]
+    assert copies[0] == copies[2] != copies[1]
+
+
+@pytest.mark.parametrize("unpack", [False, True])
+def test_utf_16_whose_order_of_bytes_nothing_tells(tmp_path: Path, unpack: bool) -> None:
+    path = write(tmp_path / "f", "a,b\n1,2\n".encode("utf-16-le"))
+    with pytest.raises(InputError, match=r"not in the encoding that the job says: .*BOM"):
+        surveyed([path], encoding="utf-16", unpack=unpack, unpack_to=lambda file: bytes(tmp_path / "copy"))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 SCANNABLE = (

@@ -16,9 +16,11 @@ from mpibatch.core.dispatch import (
     Conclude,
     Dispatcher,
     Drop,
+    Due,
     Event,
     Grant,
     Granted,
+    Later,
     Recall,
     RecordFailure,
     RecordLoss,
@@ -29,6 +31,7 @@ from mpibatch.core.dispatch import (
     WorkerReady,
 )
 from mpibatch.core.grants import MOST_IN_FLIGHT
+from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.work import Piece
 
 ITEMS = 10
@@ -42,6 +45,7 @@ def a_dispatcher(
     thresholds: Thresholds | None = None,
     tally: Tally | None = None,
     todo: list[tuple[int, int]] | None = None,
+    backoff: RetryBackoff | None = None,
 ) -> Dispatcher:
     return Dispatcher(
         workers=workers,
@@ -50,6 +54,7 @@ def a_dispatcher(
         run_max_try=max_try,
         thresholds=thresholds or Thresholds(),
         tally=tally or Tally(items_total=mini_batches * ITEMS, mini_batches_total=mini_batches),
+        backoff=backoff,
     )
 
 
@@ -160,7 +165,7 @@ def test_long_mini_batches_travel_singly() -> None:
 
 
 def test_a_failed_attempt_is_tried_again_before_anything_new() -> None:
-    dispatcher = a_dispatcher()
+    dispatcher = a_dispatcher(workers=1)
     tell(dispatcher, WorkerReady(0))
     commands = tell(dispatcher, bad(0, 1))
     assert commands == [RecordFailure(1, piece(0), 1, False), Grant(0, [Granted(3, piece(0), 1)])]
@@ -352,6 +357,65 @@ def test_the_last_piece_lost_too_often_ends_the_run() -> None:
     assert commands[1] == Conclude("too_many_errors", "10 items failed; error_threshold is 5")
 
 
+# Rests
+
+BACKOFF = RetryBackoff(initial=2, factor=3, max=10, jitter=False)
+
+
+def test_what_has_failed_rests_before_it_is_tried_again() -> None:
+    dispatcher = a_dispatcher(3, workers=1, max_try=4, backoff=BACKOFF)
+    tell(dispatcher, WorkerReady(0))
+    commands = tell(dispatcher, bad(0, 1))
+    assert commands == [
+        RecordFailure(1, piece(0), 1, False),
+        Later(1, 2.0),
+        Grant(0, [Granted(3, piece(2), 0)]),
+    ]
+    assert tell(dispatcher, good(0, 2)) == [RecordSuccess(2, piece(1))]
+    assert tell(dispatcher, good(0, 3)) == [RecordSuccess(3, piece(2))]
+    assert (dispatcher.waiting, dispatcher.in_flight, dispatcher.concluded) == (0, 0, False)
+    assert tell(dispatcher, Due(1)) == [Grant(0, [Granted(4, piece(0), 1)])]
+    assert tell(dispatcher, bad(0, 4))[1] == Later(2, 6.0)
+    assert tell(dispatcher, Due(1)) == []
+    tell(dispatcher, Due(2))
+    assert tell(dispatcher, bad(0, 5))[1] == Later(3, 10.0)
+    tell(dispatcher, Due(3))
+    assert tell(dispatcher, bad(0, 6))[0] == RecordFailure(6, piece(0), 4, True)
+
+
+def test_a_rest_keeps_nobody_and_recalls_nothing() -> None:
+    dispatcher = a_dispatcher(2, workers=2, backoff=BACKOFF)
+    tell(dispatcher, WorkerReady(0), bad(0, 1))
+    assert tell(dispatcher, WorkerReady(1)) == []
+    assert tell(dispatcher, Due(1)) == [Grant(1, [Granted(3, piece(0), 1)])]
+
+
+def test_a_stop_does_not_wait_for_what_rests() -> None:
+    dispatcher = a_dispatcher(2, workers=1, backoff=BACKOFF)
+    tell(dispatcher, WorkerReady(0), bad(0, 1), good(0, 2))
+    assert tell(dispatcher, StopRequested("asked", False)) == [Conclude("stopped", "asked")]
+    assert tell(dispatcher, Due(1)) == []
+
+
+def test_what_fails_while_it_stops_does_not_rest() -> None:
+    dispatcher = a_dispatcher(2, workers=1, backoff=BACKOFF)
+    tell(dispatcher, WorkerReady(0), StopRequested("asked", False))
+    assert tell(dispatcher, bad(0, 1)) == [RecordFailure(1, piece(0), 1, False)]
+
+
+def test_a_late_success_ends_what_rests() -> None:
+    dispatcher = a_dispatcher(1, workers=2, backoff=BACKOFF)
+    tell(dispatcher, WorkerReady(0), WorkerLost(0), WorkerReady(1), bad(1, 2))
+    assert tell(dispatcher, good(0, 1)) == [RecordSuccess(1, piece(0)), Conclude("complete", "")]
+
+
+def test_what_rests_while_its_lost_worker_returns_is_running_again() -> None:
+    dispatcher = a_dispatcher(1, workers=2, backoff=BACKOFF)
+    tell(dispatcher, WorkerReady(0), WorkerLost(0), WorkerReady(1), bad(1, 2), WorkerReady(0))
+    assert tell(dispatcher, Due(1)) == []
+    assert tell(dispatcher, bad(0, 1)) == [RecordFailure(1, piece(0), 2, False), Later(2, 6.0)]
+
+
 # Recalls
 
 
@@ -445,11 +509,11 @@ def test_a_stop_that_comes_with_the_last_answers_is_complete() -> None:
     assert tell(dispatcher, good(0, 2))[-1] == Conclude("complete", "")
 
 
-def test_dropped_copies_end_a_stop() -> None:
+def test_a_stop_does_not_wait_for_answers_that_will_be_dropped() -> None:
     dispatcher = a_dispatcher(3, workers=2)
     tell(dispatcher, WorkerReady(0), WorkerLost(0), WorkerReady(1), StopRequested("asked", False))
-    tell(dispatcher, good(0, 1), AttemptsReturned(1, [4]))
-    assert tell(dispatcher, good(1, 3)) == [Drop(1, 3), Conclude("stopped", "asked")]
+    tell(dispatcher, AttemptsReturned(1, [4]))
+    assert tell(dispatcher, good(0, 1)) == [RecordSuccess(1, piece(0)), Conclude("stopped", "asked")]
 
 
 # Nonsense

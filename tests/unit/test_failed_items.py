@@ -15,7 +15,7 @@ import support
 from mpibatch.core import history
 from mpibatch.core.history import CAUSES, Facts
 from mpibatch.runtime import failed_items
-from mpibatch.runtime.failed_items import describe, shorts, write_failed_items
+from mpibatch.runtime.failed_items import describe, short_mini_batches, shorts, write_failed_items
 from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.journal import Journal, write_about
 from mpibatch.runtime.planner import Plan, make_plan
@@ -79,6 +79,10 @@ def bad(mini_batch: int, *, final: bool = True, cause: str = "raised", **fields:
         "kind": history.FAILED, "mini_batch": mini_batch, "flags": history.FINAL if final else 0, "tries": 3,
         "cause": CAUSES.index(cause), **fields,
     }  # fmt: skip
+
+
+def part(mini_batch: int, first: int, succeeded: int = 1) -> dict[str, Any]:
+    return {**good(mini_batch, succeeded), "first": first, "count": 1}
 
 
 @pytest.fixture
@@ -159,6 +163,65 @@ def test_a_short_return_beside_items_that_could_not_be_read(run: Run) -> None:
     assert named["item"] == str(run.data / "item002")
     assert (unnamed["item"], unnamed["count"]) == (None, 1)
     assert unnamed["error"]["message"] == "run() returned 0 elements for 1 items"
+
+
+def test_pieces_name_their_items(run: Run) -> None:
+    """Mini-batch 1 in pieces: its first item is there, its second one has failed."""
+    run.session(1, good(0), bad(1, final=False), part(1, 0), bad(1, first=1, count=1, tries=4))
+    (line,) = run.written(1)
+    assert (line["item"], line["mini_batch"], line["attempts"]) == (str(run.data / "item003"), 1, 4)
+    run.session(2, bad(1, first=1, count=1, tries=5))
+    assert [line["attempts"] for line in run.written(2)] == [5]
+    assert short_mini_batches(run.folder, run.plan, run.facts) == []
+
+
+def test_short_returns_and_unread_items_of_pieces(run: Run) -> None:
+    unread = {"kind": history.BAD, "mini_batch": 1, "first": 1, "count": 1, "attempt": 9}
+    run.session(1, part(2, 0, succeeded=0), part(1, 0), {**part(1, 1, succeeded=0), "mini_batch": 3})
+    run.session(2, unread, {**part(1, 1, succeeded=0), "attempt": 9}, part(2, 1))
+    lines = run.written(2)
+    assert [(line["item"], line["mini_batch"], line["error"]["type"]) for line in lines] == [
+        (str(run.data / "item004"), 2, "ShortReturn"), (str(run.data / "item007"), 3, "ShortReturn"),
+        (str(run.data / "item003"), 1, "ValueError"),
+    ]  # fmt: skip
+    assert [(piece, items) for piece, items, _ in shorts(run.folder, run.plan, run.facts)] == [
+        (Piece(2, 0, 1), 1), (Piece(3, 1, 1), 1), (Piece(1, 1, 1), 1),
+    ]  # fmt: skip
+    # 1 has only what could not be read, and 3 is not done.
+    assert short_mini_batches(run.folder, run.plan, run.facts) == [2]
+
+
+def test_pieces_that_do_not_count_are_not_short(run: Run) -> None:
+    run.session(1, part(2, 0, succeeded=0), part(2, 1), {"kind": history.VOID, "mini_batch": 2, "count": 0})
+    run.session(2, part(2, 0), part(2, 1), part(2, 0, succeeded=0))
+    assert run.written(2) == [] and short_mini_batches(run.folder, run.plan, run.facts) == []
+
+
+def test_mini_batches_with_short_returns(run: Run) -> None:
+    unread = {"kind": history.BAD, "mini_batch": 1, "first": 1, "count": 1, "attempt": 9}
+    run.session(1, {**good(3, succeeded=0)}, unread, {**good(1, succeeded=1), "attempt": 9})
+    run.session(2, good(0, succeeded=1), good(2))
+    assert short_mini_batches(run.folder, run.plan, run.facts) == [0, 3]
+
+
+def test_what_failed_when_it_was_made_again_is_not_told_of_where_the_old_one_stays(run: Run) -> None:
+    run.session(1, good(0, succeeded=1))
+    run.session(2, bad(0), bad(1))
+    assert [(line["item"], line["mini_batch"]) for line in run.written(2)] == [
+        (None, 0), (str(run.data / "item002"), 1), (str(run.data / "item003"), 1),
+    ]  # fmt: skip
+
+
+def test_where_it_is_not_known_who_worked_the_items_are_still_told_of(run: Run) -> None:
+    run.session(1, bad(2))
+    run.folder.about(1).write_text("{")
+    assert [(line["worker"], line["log"]) for line in run.written(1)] == 2 * [(None, None)]
+
+
+def test_where_all_rows_are_gone_what_they_said_is_damaged(run: Run) -> None:
+    run.session(1, bad(2))
+    run.folder.rows(1).unlink()
+    assert {line["error"]["type"] for line in run.written(1)} == {"Damaged"}
 
 
 def test_many_items_of_a_mini_batch_are_named_some_at_a_time(

@@ -11,7 +11,7 @@ OLD, NEW = (encode_form(Form("csv", (Column(name, "int"),))) for name in ("old",
 
 def message(forms: Forms) -> str:
     judged = forms.judged(Succeeded(1, 1, 1, 0.0, 0.0, NEW + b"1\n", header=len(NEW)))
-    assert isinstance(judged, Failed) and judged.cause == "not_encodable"
+    assert isinstance(judged, Failed) and judged.cause == "bad_rows"
     return judged.error.message
 
 

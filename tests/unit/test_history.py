@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import tracemalloc
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import support
 
 from mpibatch.core import history
+from mpibatch.core import records as record_module
 from mpibatch.core.history import (
     BAD,
     CAUSES,
     FAILED,
     FINAL,
     FORM,
+    IN_PARTS,
     RECORD_SIZE,
     SPLIT,
     SUCCEEDED,
     VOID,
     Facts,
+    Part,
     add_records,
+    left_to_do,
     no_facts,
     record,
     remaining,
@@ -30,6 +34,7 @@ from mpibatch.core.history import (
     tally_from,
     unseal,
 )
+from mpibatch.work import Piece
 
 ITEMS = 10
 PLAN = 20
@@ -73,6 +78,10 @@ def failure(number: int, *, flags: int = 0, cause: str = "raised", **other: int)
 
 def void(number: int) -> bytes:
     return record(kind=VOID, mini_batch=number, first=0, count=0, attempt=0, worker=0)
+
+
+def split(number: int, *, first: int, count: int, at: int) -> bytes:
+    return record(kind=SPLIT, mini_batch=number, first=first, count=count, attempt=0, worker=0, rows=at)
 
 
 def read(*records: bytes, session: int = 1) -> Any:
@@ -158,7 +167,7 @@ def test_many_records_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     journal = bytearray(seal(b"".join(success(number) for number in range(PLAN)), 1, 0))
     journal[5 * RECORD_SIZE + 9] ^= 1
     whole = unseal(bytes(journal), 1)
-    monkeypatch.setattr(history, "_AT_ONCE", 3)
+    monkeypatch.setattr(record_module, "AT_ONCE", 3)
     parts = unseal(bytes(journal), 1)
     assert parts[0].tobytes() == whole[0].tobytes()
     assert parts[1] == whole[1] == 1
@@ -230,19 +239,23 @@ def test_lost_workers_are_no_attempts() -> None:
     [
         success(PLAN, count=ITEMS),
         success(2**63),
-        success(3, count=ITEMS - 1),
+        success(3, count=ITEMS + 1),
+        success(3, first=4, count=0),
+        success(3, first=(1 << 32) - 1, count=2),
         success(PLAN - 1, count=ITEMS),
         success(3, first=1),
         success(3, length=2**32),
         failure(PLAN, count=ITEMS),
         failure(3, first=2),
-        failure(3, count=1),
+        failure(3, first=ITEMS, count=1),
+        split(3, first=0, count=ITEMS, at=0),
+        split(3, first=2, count=4, at=6),
+        split(3, first=2, count=ITEMS - 1, at=4),
         void(PLAN),
-        record(kind=SPLIT, mini_batch=3, first=0, count=ITEMS, attempt=1, worker=0, rows=5),
         record(kind=0, mini_batch=3, first=0, count=ITEMS, attempt=1, worker=0),
         record(kind=9, mini_batch=3, first=0, count=ITEMS, attempt=1, worker=0),
     ],
-    ids=range(13),
+    ids=range(17),
 )
 def test_records_that_are_not_of_the_plan_are_damaged(foreign: bytes) -> None:
     facts = facts_of_nothing()
@@ -259,56 +272,159 @@ def test_no_records() -> None:
     assert remaining(no_facts(0, support.one_by_one(item_count)).done) == []
 
 
-class Simple(NamedTuple):
-    """What one mini-batch's accepted success says."""
-
-    session: int
-    offset: int
-    succeeded: int
-    rows: int
+# Pieces
 
 
-@pytest.mark.parametrize("seed", range(60))
+def test_pieces_make_a_mini_batch_done_once_they_cover_it() -> None:
+    facts = facts_of_nothing()
+    records = read(
+        failure(4),
+        split(4, first=0, count=ITEMS, at=5),
+        success(4, first=5, count=5, succeeded=4, rows=3, offset=9, length=3, crc=7, header=2),
+        success(4, first=0, count=2, rows=2),
+        failure(4, first=2, count=1, flags=FINAL),
+    )
+    assert add_records(facts, records, 2) == 0
+    assert facts.parts[4] == [
+        Part(0, 2, 2, 0, 0, 0, 0, 2, 2), Part(5, 5, 2, 9, 3, 2, 7, 4, 3),
+    ]  # fmt: skip
+    assert (sums(facts), facts.attempts, facts.covered) == ((6, 1, 5), 4, {4: 7})
+    assert not facts.done.any() and facts.session[4] == IN_PARTS
+    assert left_to_do(facts) == ([(0, 4), (5, PLAN)], [Piece(4, 2, 3)])
+    assert tally_from(facts, 193, PLAN).mini_batches_succeeded == 0
+    add_records(facts, read(success(4, first=2, count=3, rows=1), session=3), 3)
+    assert np.flatnonzero(facts.done).tolist() == [4]
+    assert (sums(facts), facts.attempts) == ((9, 1, 6), 5)
+    assert (int(facts.item_successes[4]), int(facts.row_counts[4])) == (9, 6)
+    assert left_to_do(facts) == ([(0, 4), (5, PLAN)], [])
+    assert tally_from(facts, 193, PLAN).mini_batches_succeeded == 1
+
+
+def test_what_overlaps_what_counts_does_not_count() -> None:
+    facts = facts_of_nothing()
+    add_records(facts, read(success(4, first=3, count=3), success(4), success(4, first=5, count=2)), 1)
+    add_records(facts, read(success(4, first=0, count=4), success(4, first=3, count=3), session=2), 2)
+    assert [(part.first, part.count, part.session) for part in facts.parts[4]] == [(3, 3, 1)]
+    assert (sums(facts), facts.attempts) == ((3, 0, 7), 1)
+    add_records(facts, read(success(5), success(5, first=0, count=4), session=3), 3)
+    assert 5 not in facts.parts and facts.done[5]
+
+
+def test_a_void_drops_all_parts() -> None:
+    facts = facts_of_nothing()
+    halves = success(4, first=0, count=5), success(4, first=5, count=5, succeeded=2)
+    add_records(facts, read(*halves, success(5)), 1)
+    assert facts.done[4] and sums(facts) == (7 + ITEMS, 3, 21)
+    add_records(facts, read(void(4), session=2), 2)
+    assert (facts.parts, facts.covered, sums(facts)) == ({}, {}, (ITEMS, 0, 7))
+    assert left_to_do(facts) == ([(0, 5), (6, PLAN)], [])
+    add_records(facts, read(success(4, offset=5), session=3), 3)
+    assert sums(facts) == (2 * ITEMS, 0, 14) and facts.session[4] == 3
+    add_records(facts, read(void(4), *halves, session=4), 4)
+    assert sums(facts) == (7 + ITEMS, 3, 21) and len(facts.parts[4]) == 2
+
+
+class Oracle:
+    """The rules, one record at a time, in plain Python: of each item, which record gave it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, dict[tuple[int, int], tuple[int, int, int, int]]] = {}
+        """By mini-batch and (first, count): session, offset, succeeded, rows."""
+        self.attempts = self.damaged = 0
+
+    def items(self, number: int) -> set[int]:
+        return {item for first, count in self.counts.get(number, {}) for item in range(first, first + count)}
+
+    def success(self, number: int, first: int, count: int, told: tuple[int, int, int, int]) -> None:
+        new = set(range(first, first + count))
+        if not count or not new <= set(range(item_count(number))):
+            self.damaged += 1
+        elif not new & self.items(number):
+            self.counts.setdefault(number, {})[first, count] = told
+            self.attempts += 1
+
+    def agrees_with(self, facts: Facts) -> None:
+        done = {n for n in range(PLAN) if len(self.items(n)) == item_count(n)}
+        assert set(np.flatnonzero(facts.done).tolist()) == done
+        all_told = [told for counts in self.counts.values() for told in counts.values()]
+        ended = sum(len(self.items(number)) for number in range(PLAN))
+        assert facts.succeeded == sum(told[2] for told in all_told)
+        assert facts.short == ended - facts.succeeded
+        assert facts.rows == sum(told[3] for told in all_told)
+        assert facts.attempts == self.attempts
+        for number, counts in self.counts.items():
+            self._same(facts, number, counts)
+        ranges, pieces = left_to_do(facts)
+        untouched = {number for start, stop in ranges for number in range(start, stop)}
+        assert untouched == {number for number in range(PLAN) if not self.items(number)}
+        left = [(p.mini_batch, item) for p in pieces for item in range(p.first, p.first + p.count)]
+        assert left == [
+            (n, item)
+            for n in range(PLAN) if n not in untouched
+            for item in range(item_count(n)) if item not in self.items(n)
+        ]  # fmt: skip
+
+    def _same(
+        self, facts: Facts, number: int, counts: dict[tuple[int, int], tuple[int, int, int, int]]
+    ) -> None:
+        if list(counts) == [(0, item_count(number))]:
+            assert number not in facts.parts
+            stored = (facts.session, facts.offset, facts.item_successes, facts.row_counts)
+            assert tuple(int(column[number]) for column in stored) == counts[0, item_count(number)]
+            return
+        parts = facts.parts.get(number, [])
+        assert (facts.session[number] == IN_PARTS) == bool(counts)
+        assert [(part.first, part.count) for part in parts] == sorted(counts)
+        for part in parts:
+            told = (part.session, part.offset, part.succeeded, part.rows)
+            assert told == counts[part.first, part.count]
+        if facts.done[number]:
+            assert facts.item_successes[number] == sum(part.succeeded for part in parts)
+            assert facts.row_counts[number] == sum(part.rows for part in parts)
+
+
+@pytest.mark.parametrize("seed", range(150))
 def test_facts_are_what_reading_one_by_one_gives(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random(seed)
-    monkeypatch.setattr(history, "_AT_ONCE", random.choice((1, 2, 7, 1 << 16)))
-    facts = facts_of_nothing()
-    done: dict[int, Simple] = {}
-    attempts = damaged = damaged_told = 0
-    for session in range(1, 5):
+    monkeypatch.setattr(record_module, "AT_ONCE", random.choice((1, 2, 7, 1 << 16)))
+    facts, oracle = facts_of_nothing(), Oracle()
+    letters = random.choice(("SSSFVVX", "SPPPPPPPVX", "SSPPPPFVD"))
+    numbers = random.choice((1, 2, PLAN))
+    damaged = 0
+    for session in range(1, 6):
         records = []
         for offset in range(random.choice((0, 1, 5, 60))):
-            number = random.randrange(random.choice((2, PLAN)))
-            match random.choice("SSSFVVX"):
-                case "S":
-                    simple = Simple(
-                        session, offset, random.randint(0, item_count(number)), random.randint(0, 9)
-                    )
-                    records.append(
-                        success(number, succeeded=simple.succeeded, rows=simple.rows, offset=offset)
-                    )
-                    attempts += number not in done
-                    done.setdefault(number, simple)
+            number = random.randrange(PLAN - numbers, PLAN)
+            items = item_count(number)
+            first, count = 0, items
+            match random.choice(letters):
                 case "F":
-                    records.append(failure(number))
-                    attempts += 1
+                    attempt = random.choice((0, 7))  # 0: it failed with another piece, unattempted.
+                    records.append(failure(number, first=items - 1, count=1, attempt=attempt))
+                    oracle.attempts += attempt != 0
+                    continue
+                case "D":
+                    records.append(split(number, first=0, count=items, at=1))
+                    continue
                 case "V":
                     records.append(void(number))
-                    done.pop(number, None)
-                case _:
-                    records.append(success(number, count=99))
-                    damaged += 1
+                    oracle.counts.pop(number, None)
+                    continue
+                case "X":
+                    first, count = random.randrange(items), random.choice((0, items + 1))
+                case "P":
+                    first = random.randrange(items)
+                    count = random.randint(1, min(items - first, random.choice((2, ITEMS))))
+            told = (session, offset, random.randint(0, count), random.randint(0, 9))
+            records.append(
+                success(number, first=first, count=count, offset=offset, succeeded=told[2], rows=told[3])
+            )
+            oracle.success(number, first, count, told)
         found = read(*records, session=session)
         cut = random.randint(0, len(found))
-        damaged_told += add_records(facts, found[:cut], session) + add_records(facts, found[cut:], session)
-    assert {int(number) for number in np.flatnonzero(facts.done)} == done.keys()
-    for number, simple in done.items():
-        stored = (facts.session, facts.offset, facts.item_successes, facts.row_counts)
-        assert Simple(*(int(column[number]) for column in stored)) == simple
-    assert facts.succeeded == sum(simple.succeeded for simple in done.values())
-    assert facts.short == sum(map(item_count, done)) - facts.succeeded
-    assert facts.rows == sum(simple.rows for simple in done.values())
-    assert (facts.attempts, damaged_told) == (attempts, damaged)
+        damaged += add_records(facts, found[:cut], session) + add_records(facts, found[cut:], session)
+        oracle.agrees_with(facts)
+    assert damaged == oracle.damaged
 
 
 def test_the_tally_of_a_new_session() -> None:

@@ -10,7 +10,15 @@ import pytest
 
 from mpibatch.core import history
 from mpibatch.errors import StorageError
-from mpibatch.runtime.journal import HEADER_SIZE, Journal, read_about, read_bytes, read_journal, write_about
+from mpibatch.runtime.journal import (
+    HEADER_SIZE,
+    Journal,
+    read_about,
+    read_bytes,
+    read_journal,
+    read_workers,
+    write_about,
+)
 from mpibatch.runtime.run_folder import RunFolder
 
 PLAN = "ab" * 32
@@ -152,6 +160,27 @@ def test_what_a_session_adds_after_it_was_sealed_does_not_count(folder: RunFolde
     assert read_about(folder, 3)["seals"] == {"1": 1, "2": 1}
 
 
+def test_a_seal_that_is_damaged_is_known_to_the_next_session(folder: RunFolder) -> None:
+    zombie = Journal(folder, 1, PLAN)
+    zombie.commit(records_of(1))
+    write_about(folder, 2, [{"name": "a"}])
+    written(folder, 2, (2,))
+    folder.about(2).write_bytes(folder.about(2).read_bytes()[:-3])
+    zombie.commit(records_of(3))
+    zombie.close()
+    with pytest.raises(StorageError, match=r"session-0002\.json is damaged"):
+        numbers(folder, 1)
+    folder.about(2).unlink()
+    write_about(folder, 2, [{"name": "a"}])
+    whole = folder.about(2).read_bytes()
+    write_about(folder, 3, [])
+    written(folder, 3, (4,))
+    folder.about(2).write_bytes(whole[:-3])
+    assert numbers(folder, 1) == [1, 3] and read_workers(folder, 2) == []
+    folder.about(2).write_bytes(whole)
+    assert read_workers(folder, 2) == [{"name": "a"}]
+
+
 def test_a_torn_record_is_not_within_the_seal(folder: RunFolder) -> None:
     written(folder, 1, (1, 2))
     os.truncate(folder.journal(1), HEADER_SIZE + 2 * history.RECORD_SIZE - 1)
@@ -175,6 +204,23 @@ def test_what_a_session_wrote_of_itself(folder: RunFolder) -> None:
         folder.about(1).write_text(spoiled)
         with pytest.raises(StorageError, match=r"session-0001\.json .*--fresh"):
             read_about(folder, 1)
+
+
+def test_each_bit_flipped_of_what_a_session_wrote_of_itself_is_seen(folder: RunFolder) -> None:
+    write_about(folder, 1, [{"name": "process000 on a", "stderr": "logs/x"}])
+    whole, told = folder.about(1).read_bytes(), read_about(folder, 1)
+    for bit in range(8 * len(whole)):
+        spoiled = bytearray(whole)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        folder.about(1).write_bytes(spoiled)
+        try:
+            assert read_about(folder, 1) == told  # A space that is another one.
+        except StorageError as error:
+            assert "session-0001.json" in str(error)
+
+
+def test_a_segment_that_is_gone_has_no_bytes(folder: RunFolder) -> None:
+    assert read_bytes(folder, 1, 0, 10) == b""
 
 
 def test_a_write_that_fails_names_its_file(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -425,7 +425,7 @@ def test_hive_columns_are_keys_and_stay_columns(tmp_path: Path) -> None:
         assert years == [[1, 2, None], [1, 2]]
 
 
-def test_files_that_are_not_cut_and_compressed_ones(tmp_path: Path) -> None:
+def test_files_that_cannot_be_cut_as_they_are(tmp_path: Path) -> None:
     import gzip
 
     text = "id,a\n" + "".join(f"{n},{key}\n" for n, key in enumerate("xxyyyz"))
@@ -438,8 +438,13 @@ def test_files_that_are_not_cut_and_compressed_ones(tmp_path: Path) -> None:
             got = Got(plan, 2)
             assert [[row["id"] for row in rows] for rows in got.rows] == [[0, 1], [2, 3, 4], [5]]
             assert {name for items in got.items for name, _ in items} == {chosen.files[0]}
+            # Else the whole file would be read again for each key.
+            sources = [plan.source(Piece(number, 0, 1)) for number in range(plan.mini_batches)]
+            assert [getattr(part, "whole", None) for part in sources] == [False] * 3
     (tmp_path / "t.csv").write_bytes((text + "9,x\n").encode("utf-16"))
-    assert "utf-8" in error_of(tmp_path, one, ["a"], sort=True)
+    with planned(job_of(tmp_path, [one], ["a"], sort=True), tmp_path) as plan:
+        got = Got(plan, 2)
+        assert [[row["id"] for row in rows] for rows in got.rows] == [[0, 1, 9], [2, 3, 4], [5]]
 
 
 @pytest.mark.parametrize("header", ["none", "each", "first"])

@@ -37,6 +37,7 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_S", 0.02)
     monkeypatch.setattr(lease_module, "DYING_S", 0.3)
     monkeypatch.setattr(lease_module, "LEASE_S", 0.7)
+    monkeypatch.setattr(lease_module, "LOOK_S", 0.1)
 
 
 @pytest.fixture
@@ -201,9 +202,12 @@ def test_a_file_system_without_locks(
     assert read(folder).pid == os.getpid()
 
 
-def test_the_lease_of_another_host_that_is_not_renewed_is_outwaited(folder: RunFolder, lease: Lease) -> None:
-    # Its clock is far off: only whether it is renewed counts.
-    leave(folder, host="elsewhere", renewed=time.time() + 1e6, slurm_job="77")
+@pytest.mark.parametrize("off_s", [0.0, 86400.0, -86400.0, 1e9, -1e9])
+def test_the_lease_of_another_host_that_is_not_renewed_is_outwaited(
+    off_s: float, folder: RunFolder, lease: Lease
+) -> None:
+    """However far off its clock is: only whether it is renewed counts."""
+    leave(folder, host="elsewhere", renewed=time.time() + off_s, slurm_job="77")
     said: list[str] = []
     before = time.monotonic()
     lease.acquire(said.append)
@@ -222,19 +226,58 @@ def test_the_lease_of_another_host_that_is_given_back_is_free(
     assert read(folder).pid == os.getpid()
 
 
+@pytest.mark.parametrize("jump_s", [1.0, -1.0, 86400.0, -86400.0])
 def test_the_lease_of_another_host_that_is_renewed_is_refused(
-    folder: RunFolder, lease: Lease, monkeypatch: pytest.MonkeyPatch
+    jump_s: float, folder: RunFolder, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also if its clock was set back meanwhile."""
     monkeypatch.setattr(lease_module, "LEASE_S", 30)
 
     def renew(text: str) -> None:
-        leave(folder, host="elsewhere", renewed=time.time() + 1)
+        leave(folder, host="elsewhere", renewed=time.time() + jump_s)
 
     leave(folder, host="elsewhere")
     with pytest.raises(RunFolderError, match=f"in use by process {os.getppid()} on elsewhere"):
         lease.acquire(renew)
     lease.release()
     assert read(folder).host == "elsewhere"
+
+
+@pytest.mark.parametrize("jump_s", [86400.0, -86400.0])
+def test_our_own_clock_may_be_set(
+    jump_s: float, folder: RunFolder, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays ours, and is renewed."""
+    lease.acquire(silent)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+    support.wait_until(lambda: abs(read(folder).renewed - real() - jump_s) < 100, "it is renewed")
+    lease.check()
+    lease.set_session(1)
+    assert read(folder).session == 1
+
+
+def test_after_standing_still_it_is_looked_at_first(
+    folder: RunFolder, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a SIGSTOP, or the sleep of a machine: before the thread that renews it has come round."""
+    monkeypatch.setattr(lease_module, "RENEW_S", 1000)
+    now = 0.0
+    monkeypatch.setattr(lease_module, "_elapsed", lambda: now)
+    lease.acquire(silent)
+    before = read(folder).renewed
+    now = 0.34
+    lease.check()
+    assert read(folder).renewed == before, "it was not needed"
+    now = 0.36
+    lease.check()
+    assert read(folder).renewed > before
+    leave(folder, host="elsewhere", pid=7)
+    now += 0.34
+    lease.check()
+    now += 0.02
+    with pytest.raises(StoppedError, match="another start has taken over"):
+        lease.check()
 
 
 def test_a_lease_that_was_taken_over_ends_the_renewals(folder: RunFolder, lease: Lease) -> None:

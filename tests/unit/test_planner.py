@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mpibatch.core.config import FilesInput, Job, ListInput
 from mpibatch.core.job_inputs import JobInput
-from mpibatch.errors import InputError, MpibatchError, StorageError
-from mpibatch.runtime import plan_file
+from mpibatch.errors import InputError, MpibatchError, RunFolderError, StorageError
+from mpibatch.runtime import plan_container, plan_file
 from mpibatch.runtime.file_plan import FilePlan
 from mpibatch.runtime.plan_file import PlanFile, PlanWriter
 from mpibatch.runtime.planner import Plan, make_plan, open_plan
@@ -186,7 +186,7 @@ def test_any_range_is_read_as_it_was_written(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_file, "_BLOCK", block)
-        patch.setattr(plan_file, "_BUFFER", 50)
+        patch.setattr(plan_container, "_BUFFER", 50)
         file = stored(tmp_path_factory.getbasetemp(), inputs, size)
         expected = [[prefix + name for prefix, names in batches for name in names] for batches in inputs]
         assert [path for paths in file.blocks() for path in paths] == [
@@ -201,7 +201,7 @@ def test_any_range_is_read_as_it_was_written(
 
 
 def test_what_was_read_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_file, "_MOST_MAPPED", 100)
+    monkeypatch.setattr(plan_container, "_MOST_MAPPED", 100)
     names = [b"%05d" % number for number in range(5000)]
     file = stored(tmp_path, [[(b"/a/", names)]], 10)
     for _ in range(2):
@@ -231,10 +231,10 @@ def test_a_plan_of_another_version(data: Path) -> None:
     planned(data, "a").close()
     path = data.parent / "run/plan"
     path.write_bytes(
-        path.read_bytes().replace(struct.pack("<I", plan_file.VERSION), struct.pack("<I", 77), 1)
+        path.read_bytes().replace(struct.pack("<I", plan_container.VERSION), struct.pack("<I", 77), 1)
     )
     with pytest.raises(
-        StorageError, match="has the form 77, and this mpibatch reads form 1: use the version"
+        RunFolderError, match="has the form 77, and this mpibatch reads form 2: use the version"
     ):
         open_plan(path.parent)
 

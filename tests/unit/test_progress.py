@@ -17,13 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mpibatch.monitor.progress import (
-    DRAW_EVERY_S,
-    PlainProgress,
-    Progress,
-    TerminalProgress,
-    make_progress,
-)
+from mpibatch.monitor.bar import DRAW_EVERY_S, TerminalProgress
+from mpibatch.monitor.progress import PlainProgress, Progress, SurveyProgress, make_progress
 from mpibatch.results import ItemCounts, MiniBatchCounts, Snapshot
 
 
@@ -393,3 +388,24 @@ def test_who_does_not_read_does_not_hold_a_run_up() -> None:
         assert b"x" * 5_000 + b"\n" in os.read(reader.fileno(), 1 << 20)
         progress.say("later")
         assert os.read(reader.fileno(), 1 << 20).endswith(b"later\n")
+
+
+# While the inputs are surveyed
+
+
+def test_a_survey_tells_of_its_parts_every_ten_seconds_and_that_it_stops() -> None:
+    clock, said = Clock(), list[str]()
+    progress = SurveyProgress(said.append, clock)
+    progress.update(snapshot())
+    clock.now += 9.9
+    progress.update(snapshot())
+    assert said == []
+    clock.now += 0.1
+    progress.update(snapshot())
+    progress.update(snapshot())
+    assert said == ["surveyed 180 of 360 parts of the inputs"]
+    progress.say("1,797 items in 360 mini-batches, the first handed out 0.20 s after the start")
+    progress.say("stopping (got SIGINT): what is running may finish; ask again to give it up")
+    assert said[1:] == [
+        "the survey of the inputs is stopping (got SIGINT): what is running may finish; ask again to give it up"
+    ]

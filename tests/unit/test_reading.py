@@ -10,12 +10,10 @@ import msgspec
 import pandas as pd
 import pytest
 
-from mpibatch.core.tables import ByRows, CsvOptions, JsonlOptions, ParquetOptions
-from mpibatch.inputs import parquet_survey
+from mpibatch.core.tables import CsvOptions, JsonlOptions, ParquetOptions
 from mpibatch.inputs.csv_setup import CsvSetup
-from mpibatch.inputs.survey import Batch, TableFile, Unreadable
+from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.messages import InputSpec
-from mpibatch.runtime.planner import ask_here
 from mpibatch.runtime.reading import Readers, described, item_keys
 from mpibatch.work import Assignment, BadItem, ErrorReport, Members, Paths, Slice, Source
 
@@ -73,22 +71,16 @@ def test_members_are_named_by_their_archive() -> None:
     assert described(one) == [f"/x.tar/{name}.png" for name in "abc"]
 
 
-@pytest.mark.parametrize("rows", [1, 5])
-def test_what_the_survey_could_not_read_stays_unread(tmp_path: Path, rows: int) -> None:
-    """Whole again, it has other rows than the one for which it counts."""
-    file = tmp_path / "t.parquet"
-    pd.DataFrame({"a": range(rows)}).to_parquet(file)
-    path = os.fsencode(file)
-    surveyed = parquet_survey.survey(
-        [TableFile(path, file.stat().st_size, path)], ParquetOptions(), ByRows(1), ask_here, origin="job.yaml"
-    )
-    one = work(Slice(path, 0, 1, 0, 1, whole=True), 1)
-    for words, content in (("--fresh", file.read_bytes()), ("truncated|magic|footer", b"PAR1 and no more")):
-        file.write_bytes(content)
-        readers = Readers([spec("parquet", ParquetOptions(), surveyed.setup)], str(tmp_path))
-        with pytest.raises(Unreadable, match=rf"t\.parquet.*({words})"):
-            readers.read(one)
-        readers.close()
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_the_survey_could_not_read_is_not_looked_into_again(tmp_path: Path, kind: str) -> None:
+    """It may kill its reader; and whole again, it has other rows than the one for which it counts."""
+    file = tmp_path / f"t.{kind}"
+    file.mkdir()  # Another error would come of it.
+    one = work(Slice(os.fsencode(file), 0, 1, 0, 1, whole=True, error="its reader died: SIGABRT"), 1)
+    readers = Readers([spec(kind, CsvOptions() if kind == "csv" else ParquetOptions())], str(tmp_path))
+    with pytest.raises(Unreadable, match=rf"t\.{kind}': its reader died: SIGABRT\. .*--fresh"):
+        readers.read(one)
+    readers.close()
 
 
 def test_options_travel_by_the_names_that_the_job_file_has(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpibatch.core.sets import apply_sets, takes_text
+from mpibatch.core.settings import printable
 from mpibatch.errors import ConfigError
 
 SMALL: dict[Any, Any] = {"entry_script": "score.py", "inputs": [{"files": "images/"}]}
@@ -81,7 +82,7 @@ def test_sets_change_a_copy(
 def test_sets_that_lead_nowhere_are_named(key: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         apply_sets(SMALL | {"name": "abc"}, [(key, "y")])
-    assert str(caught.value).startswith(f"--set {key}: ")
+    assert str(caught.value).startswith(f"--set {printable(key)}: ")
 
 
 @pytest.mark.parametrize(

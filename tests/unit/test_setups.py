@@ -21,6 +21,7 @@ from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.setups import input_specs, log_files, worker_setups
 from mpibatch.work import Assignment, Piece
 
+NOTICES = Path("/runs/lost/0001")
 PLACES = {
     0: WorkerPlace(worker=0, rank=0, node=0, host="a", local_index=0),
     1: WorkerPlace(worker=1, rank=1, node=0, host="a", local_index=1),
@@ -33,7 +34,7 @@ def job_of(folder: Path, **keys: Any) -> Job:
 
 
 def setups(job: Job) -> dict[int, WorkerSetup]:
-    return worker_setups(job, RunFolder(job.output), PLACES, inputs=[], silence_s=60.0)
+    return worker_setups(job, RunFolder(job.output), PLACES, inputs=[], notices=NOTICES)
 
 
 def test_log_files_are_by_node_and_process(tmp_path: Path) -> None:
@@ -92,6 +93,10 @@ def test_settings_of_rows_and_times(tmp_path: Path) -> None:
         7,
         60,
     )
+    assert (one.heartbeat_s, one.lost_file) == (5, b"/runs/lost/0001/0")
+    assert [setup.processors_here for setup in setups(job).values()] == [2, 2, 1]
+    one = setups(job_of(tmp_path, heartbeat_timeout=3))[2]
+    assert (one.silence_s, one.heartbeat_s, one.lost_file) == (3, 0.5, b"/runs/lost/0001/2")
     assert setups(job_of(tmp_path, output_action="summary_only"))[0].processor.append_row == {}
 
 
@@ -134,7 +139,7 @@ def test_what_processors_need_to_read_tables(tmp_path: Path) -> None:
     job = load_job(job_file)
     with make_plan(job, tmp_path) as plan:
         (spec,) = input_specs(plan)
-        one = worker_setups(job, RunFolder(job.output), PLACES, inputs=[spec], silence_s=60.0)[0].processor
+        one = worker_setups(job, RunFolder(job.output), PLACES, inputs=[spec], notices=NOTICES)[0].processor
         assert one.inputs == [spec]
         readers = Readers([spec], str(tmp_path))
         batch = readers.read(Assignment(1, 0, 0, 1, 0, 0, 0, plan.source(Piece(0, 0, 1))))

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from mpibatch.errors import RunFolderError, StorageError
-from mpibatch.monitor.status import read_status, status_json, status_text
+from mpibatch.monitor.status import Survey, read_status, status_json, status_text
 from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, Snapshot
 from mpibatch.runtime.lease import LeaseRecord, process_started
 
@@ -184,6 +184,36 @@ def test_a_start_that_has_no_number_yet_is_running(tmp_path: Path) -> None:
     assert "state         running: a start after session 2 (process" in status_text(status)
 
 
+def write_survey(folder: Path, name: str, **changes: Any) -> None:
+    survey = folder / ".mpibatch" / "survey" / name / ".mpibatch"
+    survey.mkdir(parents=True)
+    (survey / "progress.json").write_bytes(msgspec.json.encode(progress(**changes)))
+
+
+def test_a_start_that_surveys_its_inputs(tmp_path: Path) -> None:
+    write(tmp_path, lease(session=0), progress(), result())
+    own: dict[str, Any] = {"host": os.uname().nodename, "pid": os.getpid(), "session": 1}
+    write_survey(tmp_path, "survey-1", **own, written_at=NOW - 60)
+    parts = MiniBatchCounts(total=64, succeeded=11, failed=1, attempts=14)
+    write_survey(tmp_path, "survey-2", **own, written_at=NOW - 3, mini_batches=parts)
+    write_survey(tmp_path, "survey-3", **{**own, "pid": 1}, written_at=NOW)
+    (tmp_path / ".mpibatch" / "survey" / "survey-4").mkdir()
+    status = read_status(tmp_path, clock=lambda: NOW)
+    assert (status.state, status.progress) == ("running", None)
+    assert status.survey == Survey(total=64, surveyed=12, age_s=3.0)
+    assert "progress      surveying the inputs: 12 of 64 parts, 3.0 s ago" in text(tmp_path)
+    assert json.loads(status_json(status))["survey"] == {"total": 64, "surveyed": 12, "age_s": 3.0}
+
+
+@pytest.mark.parametrize("session", [0, 2])
+def test_a_survey_of_an_earlier_start_is_not_shown(tmp_path: Path, session: int) -> None:
+    write(tmp_path, lease(session=session), progress())
+    earlier = {} if session == 0 else {"host": os.uname().nodename, "pid": os.getpid()}
+    write_survey(tmp_path, "survey-1", **earlier)
+    assert read_status(tmp_path, clock=lambda: NOW).survey is None
+    assert "surveying" not in text(tmp_path)
+
+
 def test_a_start_that_died_leaves_the_run_as_it_was(tmp_path: Path, ended_pid: int) -> None:
     write(tmp_path, lease(session=0, pid=ended_pid), result())
     assert state(tmp_path) == "ended"
@@ -332,7 +362,8 @@ def test_json_has_the_documented_keys_and_reads_back(tmp_path: Path) -> None:
     write(tmp_path, lease(), progress(), result(sessions=1))
     printed = json.loads(status_json(read_status(tmp_path, clock=lambda: NOW)))
     assert list(printed) == [
-        "folder", "state", "session", "owner", "progress", "progress_age_s", "result", "failed_items", "logs",
+        "folder", "state", "session", "owner", "progress", "progress_age_s", "survey", "result", "failed_items",
+        "logs",
     ]  # fmt: skip
     assert printed["folder"] == str(tmp_path)
     assert printed["progress"]["items"] == {"total": 1797, "succeeded": 894, "failed": 3}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import support
 
+from mpibatch.runtime import local_folder
 from mpibatch.runtime.lease import process_started
-from mpibatch.runtime.stops import POLL_S, Signals, StopAsk, Stops, parent_has_died, tell_parent
+from mpibatch.runtime.local_folder import parent_has_died, tell_parent
+from mpibatch.runtime.stops import POLL_S, Signals, StopAsk, Stops
 
 
 class Asked:
@@ -134,6 +139,26 @@ def test_what_is_told_to_a_parent(local: Path) -> None:
 
 def test_without_a_parent_nothing_is_told(asked: Asked) -> None:
     assert not tell_parent("exit_code", "75")
+
+
+def test_rank_0_beats(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as its parent has the folder."""
+    monkeypatch.setattr(local_folder, "BEAT_S", 0.01)
+    local_folder.beat()
+    file = local / "beat"
+    assert file.read_text() == f"{os.getpid()}:{process_started(os.getpid())}"
+    for _ in range(2):
+        before = file.stat().st_mtime_ns
+        support.wait_until(lambda before=before: file.stat().st_mtime_ns > before, "it beats")  # type: ignore[misc]
+    shutil.rmtree(local)
+    support.wait_until(
+        lambda: not [thread for thread in threading.enumerate() if thread.name == "beat"], "it has ended"
+    )
+
+
+def test_without_a_parent_nothing_beats(asked: Asked) -> None:
+    local_folder.beat()
+    assert not [thread for thread in threading.enumerate() if thread.name == "beat"]
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import support
 
 from mpibatch.core.framing import FrameError
 from mpibatch.messages import FromProcessor, Grant, Ready
-from mpibatch.runtime.supervisor import Child, Death, Guardian, interpreter_command, processor_environment
+from mpibatch.runtime import supervisor
+from mpibatch.runtime.deaths import Death
+from mpibatch.runtime.supervisor import Child, interpreter_command, processor_environment
 from mpibatch.work import Assignment, Paths
 
 MARKER = "TEST_SUPERVISOR"
@@ -75,7 +78,11 @@ DEATHS: list[tuple[str, str, int]] = [
     ("exit 7", "exit code 7", 7),
     ("kill -SEGV $$", "SIGSEGV", -signal.SIGSEGV),
     ("kill -TERM $$", "SIGTERM", -signal.SIGTERM),
-    ("kill -KILL $$", "SIGKILL (not sent by mpibatch: most likely the kernel, because memory ran out)", -9),
+    (
+        "kill -KILL $$",
+        "SIGKILL (not sent by mpibatch: most likely the kernel, because memory ran out; its peak",
+        -9,
+    ),
 ]
 
 
@@ -85,8 +92,48 @@ def test_a_death_is_described_whole(script: str, words: str, code: int, started:
     assert until_ended(child) == []
     assert child.ended()  # Asking does not reap.
     death = child.bury()
-    assert death == Death(child.pid, code, "last words")
-    assert death.words == words
+    assert (death.pid, death.returncode, death.stderr_tail) == (child.pid, code, "last words")
+    assert death.words.startswith(words)
+
+
+def test_the_peak_of_its_memory_is_told(started: Started) -> None:
+    child = started.python("large = bytearray(b'x') * (600 << 20)\nos.kill(os.getpid(), 9)\n")
+    until_ended(child)
+    death = child.bury()
+    assert 600 << 20 < death.peak_bytes < max(1 << 30, death.blur_bytes + 1)
+    # What this process has had at its largest the child has on its account.
+    assert re.search(r"its peak resident memory was (at most )?\d\.\d\d GiB\)$", death.words)
+
+
+def test_a_peak_that_may_be_our_own_is_told_as_that(started: Started) -> None:
+    child = started.shell("kill -KILL $$")
+    until_ended(child)
+    assert "its peak resident memory was at most " in child.bury().words
+
+
+def test_its_death_is_waited_for_but_not_for_ever(started: Started) -> None:
+    child = started.shell("exec sleep 1000")
+    assert not child.ends_within(0.01)
+    child.kill()
+    assert child.ends_within(30)
+
+
+def test_a_stopped_one_can_be_killed(started: Started) -> None:
+    child = started.shell("kill -STOP $$")
+    support.wait_until(lambda: " (sh) T " in Path(f"/proc/{child.pid}/stat").read_text(), "it is stopped")
+    child.kill()
+    support.wait_until(child.ended, "it is dead")
+    assert child.bury().returncode == -signal.SIGKILL
+
+
+def test_one_that_reads_nothing_holds_nobody_up(started: Started) -> None:
+    child = started.shell("exec sleep 1000")
+    for _ in range(100):
+        child.send(Grant([Assignment(1, 0, 0, 1, 0, 0, 0, Paths(b"x" * 100_000))]))
+    child.flush()
+    assert list(child.receive()) == []
+    assert child.fds()[0][1], "and wakes its worker once it does read"
+    assert not child.ended()
 
 
 def test_a_signal_without_a_name() -> None:
@@ -133,6 +180,16 @@ def test_what_it_said_before_its_death_still_counts(started: Started) -> None:
     support.wait_until(child.ended, "it has died")
     assert list(child.receive()) == [Ready(1.0), Ready(2.0)]
     assert child.bury().returncode == 9
+
+
+def test_one_that_has_much_to_say_does_not_hold_its_worker_for_ever(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_MOST_AT_ONCE", 1)
+    child = started.python("mine.sendall(frame(Ready(1.0)) * 5000)\n")  # Less than a socket holds.
+    support.wait_until(child.ended, "it has said all")
+    heard = [len(list(child.receive())) for _ in range(10)]
+    assert 0 < heard[0] < 5000 and sum(heard) == 5000
 
 
 def test_nonsense_is_an_error(started: Started) -> None:
@@ -211,93 +268,6 @@ def test_the_interpreter_finds_mpibatch_and_nothing_of_the_current_folder(
     call = "import json, mpibatch; print(mpibatch.__version__)"
     child = started.start(interpreter_command(None, call), PYTHONPATH="")
     until_ended(child)
-    assert child.bury() == Death(child.pid, 0, "")
+    death = child.bury()
+    assert (death.returncode, death.stderr_tail) == (0, "")
     assert interpreter_command("/other/python", call) == ["/other/python", "-P", "-c", call]
-
-
-# The guardian
-
-
-def guard(scratch: Path, then: Callable[[Guardian], None]) -> None:
-    scratch.mkdir()
-    (scratch / "file").touch()
-    then(Guardian(str(scratch)))
-
-
-def vanish(guardian: Guardian) -> None:
-    """What the death of its worker does to it."""
-    assert guardian._process.stdin is not None
-    guardian._process.stdin.close()
-    guardian._process.wait()
-
-
-def test_a_guardian_kills_the_group_and_tidies_up_when_its_worker_dies(
-    started: Started, tmp_path: Path
-) -> None:
-    scratch = tmp_path / "scratch with 'quotes'"
-    old, new = started.shell("exec sleep 1000"), started.shell("sleep 1000 & wait")
-
-    def die(guardian: Guardian) -> None:
-        guardian.watch(old.pid)
-        guardian.watch(0)
-        guardian.watch(new.pid)
-        vanish(guardian)
-
-    support.wait_until(lambda: len(support.processes_with(f"{MARKER}={tmp_path}")) == 3, "all run")
-    guard(scratch, die)
-    support.wait_until(new.ended, "the group is killed")
-    assert not old.ended()
-    assert not scratch.exists()
-
-
-def test_a_guardian_without_a_group_tidies_up(started: Started, tmp_path: Path) -> None:
-    child = started.shell("exec sleep 1000")
-
-    def die(guardian: Guardian) -> None:
-        guardian.watch(child.pid)
-        guardian.watch(0)
-        vanish(guardian)
-
-    guard(tmp_path / "scratch", die)
-    assert not child.ended() and not (tmp_path / "scratch").exists()
-
-
-def test_a_guardian_that_is_dismissed_does_nothing(started: Started, tmp_path: Path) -> None:
-    child = started.shell("exec sleep 1000")
-
-    def dismiss(guardian: Guardian) -> None:
-        guardian.watch(child.pid)
-        guardian.dismiss()
-
-    guard(tmp_path / "scratch", dismiss)
-    assert not child.ended() and (tmp_path / "scratch" / "file").exists()
-
-
-def test_a_guardian_ignores_the_signals_that_stop_its_worker(tmp_path: Path) -> None:
-    def check(guardian: Guardian) -> None:
-        status = Path(f"/proc/{guardian._process.pid}/status")
-
-        def ignores(number: int) -> bool:
-            (mask,) = (
-                line.split()[1] for line in status.read_text().splitlines() if line.startswith("SigIgn")
-            )
-            return bool(int(mask, 16) >> (number - 1) & 1)
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            support.wait_until(lambda number=number: ignores(number), f"it ignores {number}")  # type: ignore[misc]
-        guardian.dismiss()
-
-    guard(tmp_path / "scratch", check)
-
-
-def test_a_guardian_may_be_killed(started: Started, tmp_path: Path) -> None:
-    child = started.shell("exec sleep 1000")
-
-    def kill(guardian: Guardian) -> None:
-        guardian._process.kill()
-        guardian._process.wait()
-        guardian.watch(child.pid)
-        guardian.dismiss()
-
-    guard(tmp_path / "scratch", kill)
-    assert not child.ended()

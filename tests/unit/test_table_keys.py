@@ -271,6 +271,16 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     # Options that are another's.
     (csv(delimiter=";"), ["inputs.0.delimiter", "here it is sep", "legal keys: csv, header, names, sep"]),
     (csv(usecols=["a"]), ["here it is columns"]),
+    (csv(seperator=";"), ["inputs.0.seperator", "did you mean sep?"]),
+    (csv(delimeter=";"), ["inputs.0.delimeter", "did you mean sep?"]),
+    (csv(decimals=","), ["inputs.0.decimals", "did you mean decimal?"]),
+    (csv(skip_rows=1), ["if skiprows is meant; a file's first line"]),
+    ({"jsonl": "t", "delimiter": ","}, ["sep belongs to csv: inputs"]),
+    ({"jsonl": "t", "seperator": ","}, ["sep belongs to csv: inputs"]),
+    (
+        {"hdf5": "t", "usecols": ["a"]},
+        ["columns belongs to csv, jsonl, parquet: inputs; here they are datasets"],
+    ),
     (csv(delim_whitespace=True), ["sep is one character"]),
     (csv(index_col=0), ["set_index"]),
     (csv(compression="gzip"), ["told by the ending"]),
@@ -356,9 +366,9 @@ def test_a_list_with_members_is_told_once() -> None:
 
 
 def test_hints_are_of_keys_that_no_kind_has() -> None:
-    for kind, options in OPTIONS.items():
+    for options in OPTIONS.values():
         for option in options:
-            assert foreign_hint(kind, option) is None, option
+            assert foreign_hint(option) is None, option
 
 
 VALUES = st.recursive(

@@ -1,7 +1,9 @@
-"""Ports: nothing is lost, torn, doubled or overtaken, however slowly MPI moves.
+"""Ports: nothing is lost, torn, doubled or overtaken, however slowly MPI moves, and whoever dies.
 
 `FakeComm` keeps MPI's promises and no other: messages of one sender match in the order of sending, and
-everything else (when a send is done, when a message can be seen, when its bytes are there) is drawn by lot.
+everything else (when a send is done, when a message can be seen, when its bytes are there, when a death is known)
+is drawn by lot. Of dead ranks it does what Open MPI does with ULFM: what they sent and nobody received stays to be
+seen for ever, and whatever waits for them raises an error.
 """
 
 from __future__ import annotations
@@ -10,16 +12,31 @@ import random
 import sys
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from mpibatch.runtime.transport import AT_ONCE, COORDINATOR, MOST_AT_A_TIME, HubPort, LocalPort, MpiPort
+from mpibatch.core.framing import encode
+from mpibatch.messages import Ping
+from mpibatch.runtime.mpi_port import AT_ONCE, MOST_AT_A_TIME, MpiPort
+from mpibatch.runtime.transport import COORDINATOR, WORD_S, AwakePort, HubPort, LocalPort
 
 ANY, BYTE = -1, object()
 EAGER = 1000
 """Up to so many bytes a send may be done although nobody has received it."""
+
+
+class MpiError(Exception):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._number = number
+
+    def Get_error_class(self) -> int:
+        return self._number
+
+
+PROC_FAILED, PENDING, OTHER = 75, 76, 15
 
 
 class Message:
@@ -30,8 +47,9 @@ class Message:
 
 
 class Request:
-    def __init__(self, net: Net, message: Message, into: bytearray | None) -> None:
+    def __init__(self, net: Net, message: Message, into: bytearray | None, with_rank: int) -> None:
         self._net = net
+        self._with = with_rank
         self._message = message
         self._into = into
         self._done = False
@@ -39,6 +57,10 @@ class Request:
     def Test(self) -> bool:
         assert not self._done, "a request that is done has been given back to MPI"
         message = self._message
+        if self._net.is_known_dead(self._with):
+            self._done = True
+            self._net.open_requests -= 1
+            raise MpiError(PROC_FAILED)
         ready = message.received or (self._into is None and len(message.body) <= EAGER)
         if not ready or self._net.lot.random() < self._net.sloth:
             return False
@@ -69,9 +91,14 @@ class Net:
         self.lot = random.Random(seed)
         self.sloth = sloth
         self.open_requests = 0
+        self.size = size
+        self.dead: list[int] = []
         self.waiting: list[dict[int, deque[Message]]] = [
             {source: deque() for source in range(size)} for _ in range(size)
         ]
+
+    def is_known_dead(self, rank: int) -> bool:
+        return rank in self.dead and self.lot.random() >= self.sloth
 
     def over(self) -> None:
         """Nothing is left over: MPI could be ended."""
@@ -79,10 +106,40 @@ class Net:
         assert not any(queue for box in self.waiting for queue in box.values())
 
 
+class Group:
+    def __init__(self, ranks: list[int]) -> None:
+        self._ranks = ranks
+
+    def Get_size(self) -> int:
+        return len(self._ranks)
+
+    def Translate_ranks(self, ranks: Iterable[int], other: Group) -> list[int]:
+        return [other._ranks.index(self._ranks[rank]) for rank in ranks]
+
+    def Free(self) -> None:
+        pass
+
+
 class FakeComm:
-    def __init__(self, net: Net, rank: int) -> None:
+    def __init__(self, net: Net, rank: int, *, ulfm: bool = True) -> None:
         self._net = net
         self._rank = rank
+        self._ulfm = ulfm
+        self._told = 0
+        """How many deaths this rank has been told of."""
+
+    def Get_size(self) -> int:
+        return self._net.size
+
+    def Get_group(self) -> Group:
+        return Group(list(range(self._net.size)))
+
+    def Get_failed(self) -> Group:
+        if not self._ulfm:
+            raise NotImplementedError
+        known = 0 if self._net.lot.random() < self._net.sloth else len(self._net.dead)
+        self._told = max(known, self._told)
+        return Group(self._net.dead[: self._told])
 
     def Isend(self, what: list[Any], dest: int, tag: int) -> Request:
         body, unit = what
@@ -90,18 +147,28 @@ class FakeComm:
         message = Message(self._rank, body)
         self._net.waiting[dest][self._rank].append(message)
         self._net.open_requests += 1
-        return Request(self._net, message, None)
+        return Request(self._net, message, None, dest)
 
     def Iprobe(self, source: int, tag: int, status: Status) -> bool:
-        assert source == ANY
+        if source == ANY and self._net.dead:
+            raise MpiError(PENDING)
+        assert source not in self._net.dead[: self._told], "of a dead rank nothing is to be had"
+        if self._net.is_known_dead(source):
+            raise MpiError(PROC_FAILED)
         box = self._net.waiting[self._rank]
-        seen = [queue[0] for queue in box.values() if queue and self._net.lot.random() >= self._net.sloth]
+        senders = box if source == ANY else [source]
+        left_behind = [box[rank][0] for rank in self._net.dead if rank in senders and box[rank]]
+        seen = left_behind or [
+            box[rank][0] for rank in senders if box[rank] and self._net.lot.random() >= self._net.sloth
+        ]
         if not seen:
             return False
         status.message = self._net.lot.choice(seen)
         return True
 
     def _match(self, source: int, buffer: bytearray) -> Message:
+        if self._net.is_known_dead(source):
+            raise MpiError(PROC_FAILED)
         message = self._net.waiting[self._rank][source].popleft()
         assert len(buffer) == len(message.body), "the buffer is of another message"
         message.received = True
@@ -118,13 +185,17 @@ class FakeComm:
     def Irecv(self, what: list[Any], source: int, tag: int) -> Request:
         buffer, unit = what
         assert unit is BYTE
+        message = self._match(source, buffer)
         self._net.open_requests += 1
-        return Request(self._net, self._match(source, buffer), buffer)
+        return Request(self._net, message, buffer, source)
 
 
 @pytest.fixture(autouse=True)
 def no_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
-    mpi = types.SimpleNamespace(BYTE=BYTE, ANY_SOURCE=ANY, Status=Status)
+    mpi = types.SimpleNamespace(
+        BYTE=BYTE, ANY_SOURCE=ANY, Status=Status, Exception=MpiError, ERR_PROC_FAILED=PROC_FAILED,
+        ERR_PROC_FAILED_PENDING=PENDING,
+    )  # fmt: skip
     monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=mpi))
 
 
@@ -253,6 +324,68 @@ def test_who_does_not_part_is_not_waited_for_for_ever() -> None:
     assert not one.part([1], patience_s=0.01)
 
 
+# Ranks that die
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whoever_dies_the_others_go_on(seed: int) -> None:
+    """What a dead rank sent arrives up to some message; between the living nothing changes."""
+    lot = random.Random(seed)
+    size = lot.randint(3, 5)
+    net = Net(size, seed, sloth=lot.choice([0.0, 0.3, 0.9]))
+    all_ports = ports(net, size)
+    deaths = {lot.randrange(20, 100): rank for rank in lot.sample(range(size), lot.randint(1, 2))}
+    sent: dict[tuple[int, int], list[bytes]] = {}
+    got: dict[tuple[int, int], list[bytes]] = {}
+
+    def take(rank: int) -> None:
+        for source, data in all_ports[rank].receive():
+            got.setdefault((source, rank), []).append(data)
+
+    for number in range(120):
+        if number in deaths:
+            net.dead.append(deaths[number])
+        living = [rank for rank in range(size) if rank not in net.dead]
+        sender = lot.choice(living)
+        receiver = lot.choice([rank for rank in range(size) if rank != sender])
+        data = body(lot, sender, number)
+        all_ports[sender].send(receiver, data)
+        sent.setdefault((sender, receiver), []).append(data)
+        take(lot.choice(living))
+    between_living = {way: all_sent for way, all_sent in sent.items() if not set(way) & set(net.dead)}
+    for _ in range(10_000):
+        if all(got.get(way) == all_sent for way, all_sent in between_living.items()):
+            break
+        take(lot.choice(living))
+
+    for way, all_sent in sent.items():
+        arrived = got.get(way, [])
+        assert arrived == (all_sent if way in between_living else all_sent[: len(arrived)]), way
+    for rank in living:
+        for _ in range(1000):
+            if len(all_ports[rank].failed()) == len(net.dead) and all_ports[rank].idle():
+                break
+            all_ports[rank].receive()
+        assert sorted(all_ports[rank].failed()) == sorted(net.dead)
+        assert all_ports[rank].idle() and not all_ports[rank].pressing()
+        assert not all_ports[rank].part([other for other in living if other != rank], 60), "MPI would hang"
+
+
+def test_other_errors_are_none_of_a_death() -> None:
+    one, _ = ports(Net(2, 0, sloth=0.0), 2)
+
+    with pytest.raises(MpiError):
+        one._lose(1, MpiError(OTHER))  # type: ignore[arg-type]
+    assert one.failed() == []
+
+
+def test_an_mpi_that_tells_of_no_deaths() -> None:
+    net = Net(2, 0, sloth=0.0)
+    net.dead = [1]
+
+    assert MpiPort(FakeComm(net, 0, ulfm=False)).failed() == []  # type: ignore[arg-type]
+
+
 # Within rank 0
 
 
@@ -286,3 +419,30 @@ def test_the_hub_leads_to_oneself_and_to_others() -> None:
     assert hub.receive() == []
     assert outside.idle()
     net.over()
+
+
+def test_ranks_without_work_hear_of_rank_0_now_and_then() -> None:
+    net = Net(3, 0, sloth=0.0)
+    mpi, worker, unused = ports(net, 3)
+    now = 1000.0
+    port = AwakePort(mpi, [2], clock=lambda: now)
+    for _ in range(100):
+        port.receive()
+        now += 2 * WORD_S / 100
+
+    assert unused.receive() == [(0, encode(Ping()))] * 2
+    port.send(1, b"work")
+    assert worker.receive() == [(0, b"work")]
+    worker.send(0, b"done")
+    assert port.receive() == [(1, b"done")]
+    net.dead.append(1)
+    assert port.failed() == [1] and port.idle() and not port.pressing()
+    net.over()
+
+
+def test_the_hub_knows_of_the_dead() -> None:
+    net = Net(2, 0, sloth=0.0)
+    hub = HubPort(LocalPort(), ports(net, 2)[0])
+    net.dead.append(1)
+
+    assert hub.failed() == [1]

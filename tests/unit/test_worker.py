@@ -38,18 +38,23 @@ from mpibatch.messages import (
     ToWorker,
     WorkerSetup,
 )
-from mpibatch.runtime import worker as module
-from mpibatch.runtime.clock import ATTEMPT, CLOCK_BYTES, LATEST, REVOKED_FIRST, REVOKED_LAST, STARTED, Clock
-from mpibatch.runtime.holdings import handed_target
-from mpibatch.runtime.supervisor import Death
-from mpibatch.runtime.worker import (
-    ANNOUNCE_BYTES,
-    EOF_GRACE_S,
-    LONGEST_PATIENCE_S,
-    OVER_PATIENCE,
-    SHORTEST_PATIENCE_S,
-    Worker,
+from mpibatch.runtime import quarters as module
+from mpibatch.runtime.announcing import ANNOUNCE_BYTES
+from mpibatch.runtime.clock import (
+    ATTEMPT,
+    CLOCK_BYTES,
+    HEARTBEATS,
+    LATEST,
+    REVOKED_FIRST,
+    REVOKED_LAST,
+    STARTED,
+    Clock,
 )
+from mpibatch.runtime.deaths import Death
+from mpibatch.runtime.holdings import handed_target
+from mpibatch.runtime.memory import MemoryWatch
+from mpibatch.runtime.watched import EOF_GRACE_S
+from mpibatch.runtime.worker import LONGEST_PATIENCE_S, OVER_PATIENCE_S, SHORTEST_PATIENCE_S, Worker
 from mpibatch.work import Assignment, BadItem, ErrorReport, Failed, Paths, Succeeded
 
 RUN_S, INIT_S, SHUTDOWN_S, HEARTBEAT_S, SILENCE_S = 60.0, 600.0, 30.0, 5.0, 60.0
@@ -96,6 +101,8 @@ class FakeChild:
         self._memory = bytearray(CLOCK_BYTES)
         self.clock = Clock(memoryview(self._memory))
         self.eof = False
+        self.received = 0
+        self.returncode = 1
         self.killed = self.dead = self.buried = self.closed = False
         self._said: deque[FromProcessor | None] = deque()
         FakeChild.started.append(self)
@@ -112,6 +119,7 @@ class FakeChild:
     def receive(self) -> Iterator[FromProcessor]:
         while self._said:
             message = self._said.popleft()
+            self.received += 1
             if message is None:
                 raise FrameError("nonsense")
             yield message
@@ -121,12 +129,17 @@ class FakeChild:
 
     def kill(self) -> None:
         assert not self.buried
-        self.killed = self.dead = True
+        if not self.dead:
+            self.killed = self.dead = True
+            self.returncode = -9
+
+    def ends_within(self, seconds: float) -> bool:
+        return self.dead
 
     def bury(self) -> Death:
         assert self.dead and not self.buried, "buried alive, or twice"
         self.buried = True
-        return Death(self.pid, -9 if self.killed else 1, "its last words")
+        return Death(self.pid, self.returncode, "its last words", 3 << 30)
 
     def close(self) -> None:
         assert self.buried and not self.closed
@@ -142,6 +155,10 @@ class FakeChild:
         """None: what is no message."""
         self._said.append(message if message is None else decoder(FromProcessor)(encode(message)))
 
+    def beats(self) -> None:
+        """The script says that it gets on."""
+        memoryview(self._memory).cast("Q")[HEARTBEATS] += 1
+
     def begins(self, attempt: int, started_ns: int = 0) -> bool:
         """Whether it goes on with it: it may have been taken back."""
         page = memoryview(self._memory).cast("Q")
@@ -151,13 +168,18 @@ class FakeChild:
             page[ATTEMPT] = 0
         return not taken_back
 
+    def ends(self, attempt: int) -> None:
+        memoryview(self._memory).cast("Q")[ATTEMPT] = 0
+        self.says(Outcomes([success(attempt)]))
+
 
 class FakeGuardian:
     made: list[FakeGuardian]
 
-    def __init__(self, scratch: str) -> None:
+    def __init__(self, scratch: str, lost_file: bytes) -> None:
         assert os.path.isdir(scratch)
         self.scratch = scratch
+        self.lost_file = lost_file
         self.group = 0
         self.dismissed = False
         FakeGuardian.made.append(self)
@@ -178,7 +200,16 @@ class Stage:
         self.folder = folder
         self.port = FakePort()
         self.now = 0.0
-        self.worker = Worker(self.port, rank=5, host="node1", clock=lambda: self.now)
+        self.kernel = folder / "kernel"
+        self.kernel.mkdir()
+        memory = MemoryWatch(str(self.kernel), str(self.kernel))
+        self.worker = Worker(self.port, rank=5, host="node1", clock=lambda: self.now, memory=memory)
+
+    def kernel_kills(self, count: int) -> None:
+        """So many processes have been killed for memory so far."""
+        (self.kernel / "vmstat").write_text(f"oom_kill {count}\n")
+        (self.kernel / "memory.max").write_text(f"{4 << 30}\n")
+        (self.kernel / "meminfo").write_text(f"MemAvailable: {1 << 20} kB\n")
 
     def tell(self, *messages: ToWorker) -> None:
         for message in messages:
@@ -198,6 +229,7 @@ class Stage:
                 stdout_file=os.fsencode(logs / "out"), stderr_file=os.fsencode(logs / "err"),
                 log_file=os.fsencode(logs / "log"), logging_level="DEBUG", run_invocation_timeout_s=RUN_S,
                 init_timeout_s=INIT_S, kill_grace_s=SHUTDOWN_S, heartbeat_s=HEARTBEAT_S, silence_s=SILENCE_S,
+                lost_file=b"/lost/1", processors_here=8,
             )
         )  # fmt: skip
         *_, child = FakeChild.started
@@ -239,7 +271,7 @@ class Stage:
         for child in FakeChild.started:
             assert child.closed and not child.told
         for guardian in FakeGuardian.made:
-            assert guardian.dismissed and not os.path.exists(guardian.scratch)
+            assert guardian.dismissed and not guardian.group and not os.path.exists(guardian.scratch)
 
 
 @pytest.fixture
@@ -285,6 +317,17 @@ def end(stage: Stage) -> None:
     child.dead = True
     stage.step()
     assert stage.said() == [Goodbye()]
+    stage.over()
+
+
+def retire(stage: Stage) -> None:
+    """Release it at once, whatever it is at."""
+    stage.said()
+    stage.tell(Release(True))
+    stage.step()
+    assert stage.said() == [Goodbye()]
+    for child in FakeChild.started:
+        child.told.clear()
     stage.over()
 
 
@@ -662,6 +705,154 @@ def test_nonsense_in_its_stream(stage: Stage) -> None:
     stage.over()
 
 
+# Memory
+
+
+def test_killed_by_the_kernel_for_memory(stage: Stage) -> None:
+    stage.kernel_kills(7)
+    child = stage.ready()
+    stage.tell(grant(1, 2))
+    child.begins(1)
+    stage.kernel_kills(8)
+    child.dead, child.returncode = True, -9
+    stage.step()
+
+    outcome = failed(stage)
+    assert (outcome.attempt, outcome.cause, outcome.error.type) == (1, "out_of_memory", "OutOfMemory")
+    assert outcome.error.message == (
+        "the kernel killed the processor because memory ran out; its peak resident memory was 3.00 GiB;"
+        " the limit of its cgroup is 4.00 GiB; the node has 1.00 GiB to give now; processors on this node: 8"
+        " (pid 100 of rank 5 on node1, in mini-batch 11, attempt 1). Run fewer processes on a node"
+        " (process_count_per_node), or take a smaller mini_batch_size."
+    )
+    assert outcome.error.details == "its last words"
+    granted(child)
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert granted(other) == [2]
+    other.begins(2)
+    other.dead, other.returncode = True, -9
+    stage.step()
+    outcome = failed(stage)
+    assert outcome.cause == "died", "that one the kernel has not counted"
+    assert "most likely the kernel, because memory ran out; its peak resident memory was 3.00 GiB)" in (
+        outcome.error.message
+    )
+    retire(stage)
+
+
+@pytest.mark.parametrize(("code", "cause"), [(-11, "died"), (1, "died"), (-9, "out_of_memory")])
+def test_only_a_sigkill_is_the_kernels(code: int, cause: str, stage: Stage) -> None:
+    stage.kernel_kills(0)
+    child = stage.ready()
+    stage.tell(grant(1))
+    child.begins(1)
+    stage.kernel_kills(1)
+    child.dead, child.returncode = True, code
+    stage.step()
+    assert failed(stage).cause == cause
+    granted(child)
+    retire(stage)
+
+
+def test_what_we_have_killed_was_not_the_kernel(stage: Stage) -> None:
+    stage.kernel_kills(0)
+    child = stage.ready()
+    stage.tell(grant(1))
+    child.begins(1)
+    stage.kernel_kills(1)
+    stage.step(RUN_S + 0.1)
+    stage.step()
+    assert child.killed
+    stage.step()
+    assert failed(stage).cause == "timed_out"
+    granted(child)
+    retire(stage)
+
+
+def test_too_little_memory_for_init(stage: Stage) -> None:
+    stage.kernel_kills(0)
+    for number in range(3):
+        child = stage.setup() if number == 0 else stage.successor()
+        stage.kernel_kills(number + 1)
+        child.dead, child.returncode = True, -9
+        stage.step()
+    (gave_up,) = stage.said()
+    assert isinstance(gave_up, GaveUp)
+    assert gave_up.error.type == "OutOfMemory" and "in init()" in gave_up.error.message
+    stage.tell(Release(False))
+    assert stage.said() == [Goodbye()]
+    stage.over()
+
+
+# Standing still
+
+
+def test_frozen_between_two_mini_batches(stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(1, 2))
+    child.begins(1)
+    child.ends(1)
+    stage.step()
+    assert stage.said() == [Outcomes([success(1)])]
+    for _ in range(59):
+        stage.step(1.0)
+    assert not child.killed
+    for _ in range(2):
+        stage.step(1.0)
+    assert child.killed
+    stage.step()
+
+    assert not [said for said in stage.said() if not isinstance(said, Heartbeat)], "it costs nothing"
+    assert "it stood still between two mini-batches for 60 s" in (stage.folder / "logs" / "log").read_text()
+    granted(child)
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert granted(other) == [2]
+    stage.from_child(other, Outcomes([success(2)]))
+    stage.said()
+    end(stage)
+
+
+def test_without_work_it_may_stand_still(stage: Stage) -> None:
+    child = stage.ready()
+    for _ in range(1000):
+        stage.step(1.0)
+    assert not child.killed
+    stage.tell(grant(1))
+    for _ in range(60):
+        stage.step(1.0)
+    assert not child.killed, "counted from when it was given work"
+    granted(child)
+    retire(stage)
+
+
+@pytest.mark.parametrize("sign", ["says something", "begins attempts"])
+def test_signs_of_life(sign: str, stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(*range(1, 1000)))
+    for attempt in range(1, 400):
+        if sign == "says something":  # A part of a large answer.
+            child.received += 1
+        else:
+            child.begins(attempt, round(stage.now * 1e9))
+            memoryview(child._memory).cast("Q")[ATTEMPT] = 0
+        stage.step(1.0)
+        assert not child.killed
+    granted(child)
+    retire(stage)
+
+
+def test_a_worker_that_stood_still_does_not_blame_its_processor(stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(1))
+    stage.step(1000.0)
+    stage.step(0.1)
+    assert not child.killed
+    granted(child)
+    retire(stage)
+
+
 # Where it cannot begin
 
 
@@ -780,7 +971,7 @@ def test_no_room_for_scratch(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_released_before_it_was_set_up(at_once: bool, stage: Stage) -> None:
-    stage.tell(Release(at_once))
+    stage.tell(Release(at_once), Release(True))
     assert stage.said() == [Goodbye()]
     stage.over()
 
@@ -861,6 +1052,74 @@ def test_abandoned(phase: str, stage: Stage) -> None:
         assert guardian.dismissed and not os.path.exists(guardian.scratch)
 
 
+@pytest.mark.parametrize("phase", ["starting", "idle", "running", "finishing", "replaced", "given_up"])
+def test_retired_at_any_time(phase: str, stage: Stage) -> None:
+    """The rank stays, until it is dismissed; another session may come first."""
+    child = stage.setup() if phase in ("starting", "given_up") else stage.ready()
+    if phase in ("running", "replaced"):
+        stage.tell(grant(1, 2))
+        child.begins(1)
+    if phase == "replaced":
+        child.dead = True
+        stage.step()
+        stage.successor()
+    if phase == "finishing":
+        stage.tell(Release(False))
+    if phase == "given_up":
+        stage.from_child(child, InitFailed(ERROR, True))
+    stage.said()
+    stage.tell(Release(True))
+    stage.step()
+
+    assert all(child.closed for child in FakeChild.started)
+    assert stage.said() == [Goodbye()]
+    stage.tell(Release(True), Release(False), grant(3), Pull(1), Recall([3]))
+    assert stage.said() == [Returned([3])], "what has crossed our last word; no second Goodbye"
+    for child in FakeChild.started:
+        child.told.clear()
+    stage.over()
+    stage.tell(Dismissed(True))
+    assert stage.worker.dismissed
+
+
+def test_what_was_announced_and_not_asked_for_is_let_go_at_the_release(stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(1))
+    stage.from_child(child, Outcomes([success(1, fragment=b"x" * (ANNOUNCE_BYTES + 1))]))
+    granted(child)
+    stage.said()
+    stage.tell(Release(False), Pull(1))
+    assert stage.said() == []
+    child.told.clear()
+    retire(stage)
+
+
+def test_a_retired_worker_serves_another_session(stage: Stage) -> None:
+    stage.ready()
+    retire(stage)
+    child = stage.ready()
+    stage.tell(grant(1))
+    assert granted(child) == [1]
+    stage.from_child(child, Outcomes([success(1)]))
+    stage.said()
+    end(stage)
+
+
+def test_init_that_fails_after_the_release_is_of_no_interest(stage: Stage) -> None:
+    child = stage.setup()
+    stage.tell(Release(False))
+    child.says(InitFailed(ERROR, True))
+    stage.step()
+    assert stage.said() == [Goodbye()]
+    stage.over()
+
+
+def test_its_guardian_knows_whom_to_tell(stage: Stage) -> None:
+    stage.ready()
+    assert [guardian.lost_file for guardian in FakeGuardian.made] == [b"/lost/1"]
+    end(stage)
+
+
 # Signs of life
 
 
@@ -872,6 +1131,61 @@ def test_heartbeats_while_there_is_nothing_to_say(stage: Stage) -> None:
     end(stage)
     stage.step(2 * HEARTBEAT_S)
     assert stage.said() == [], "nothing after the last word"
+
+
+def test_the_script_says_that_it_gets_on(stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(1))
+    child.begins(1)
+    stage.step()
+    assert stage.said() == []
+    child.beats()
+    stage.step()
+    assert stage.said() == [Heartbeat(True)]
+    for _ in range(15):
+        child.beats()
+        stage.step(0.1)
+    assert stage.said() == [Heartbeat(True)], "once a second is enough"
+    stage.step(0.6)
+    assert stage.said() == [Heartbeat(True)], "and the last ones are not forgotten"
+    stage.step(1.0)
+    stage.step(1.0)
+    assert stage.said() == [], "none since"
+    for _ in range(100):
+        stage.step(0.1)
+    assert set(stage.said()) == {Heartbeat(False)}
+    granted(child)
+    retire(stage)
+
+
+def test_heartbeats_of_a_processor_that_died_are_not_those_of_its_successor(stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(1))
+    child.begins(1)
+    child.beats()
+    stage.step()
+    child.dead = True
+    stage.step()
+    granted(child)
+    stage.from_child(stage.successor(), Ready(0.5))
+    stage.said()
+    stage.step(2.0)
+    assert stage.said() == []
+    retire(stage)
+
+
+def test_to_get_on_gives_no_more_time(stage: Stage) -> None:
+    child = stage.ready()
+    stage.tell(grant(1))
+    child.begins(1)
+    for _ in range(round(RUN_S) + 2):
+        child.beats()
+        stage.step(1.0)
+    stage.step()
+    assert child.killed
+    assert [said for said in stage.said() if isinstance(said, Outcomes)]
+    granted(child)
+    retire(stage)
 
 
 def test_silence(stage: Stage) -> None:
@@ -899,7 +1213,7 @@ def test_once_over_it_is_patient(stage: Stage) -> None:
     """Rank 0 has much to do at the end."""
     stage.ready()
     end(stage)
-    for _ in range(round(SILENCE_S * OVER_PATIENCE)):
+    for _ in range(round(OVER_PATIENCE_S)):
         stage.step(1.0)
     assert not stage.worker.coordinator_silent()
     stage.step(1.0)

@@ -114,15 +114,39 @@ def test_all_is_there_after_the_end(bench: Bench) -> None:
 def test_what_could_not_be_read_is_recorded_before_the_success_that_left_it_out(bench: Bench) -> None:
     report = ErrorReport("BadRecord", "line 7")
     good = Succeeded(1, 1, 1, 0.0, 0.0, b"row\n", bad=[BadItem(1, report)])
+    part = Succeeded(2, 0, 0, 0.0, 0.0, b"", bad=[BadItem(0, report)])
     bench.writer.success(Piece(3, 0, 2), 5, good)
+    bench.writer.success(Piece(4, 1, 1), 5, part)
     bench.finish(complete=False)
-    unread, succeeded = read_journal(bench.folder, 1, PLAN)[0]
+    unread, succeeded, of_part, _ = read_journal(bench.folder, 1, PLAN)[0]
+    assert (of_part["mini_batch"], of_part["first"]) == (4, 1), "not counted from the piece's first item"
     assert (unread["kind"], unread["mini_batch"], unread["first"], unread["count"]) == (history.BAD, 3, 1, 1)
     assert (succeeded["kind"], succeeded["succeeded"]) == (history.SUCCEEDED, 1)
     assert unread["attempt"] == succeeded["attempt"] == 1 and unread["worker"] == 5
     data = read_bytes(bench.folder, 1, int(unread["offset"]), int(unread["length"]))
     assert msgspec.msgpack.decode(data, type=ErrorReport) == report
     assert read_bytes(bench.folder, 1, int(succeeded["offset"]), int(succeeded["length"])) == b"row\n"
+
+
+def test_pieces_of_a_split_mini_batch(bench: Bench) -> None:
+    for number in (0, 2, 3, 4, 5, 6, 7):
+        bench.succeed(number)
+    bench.fail(1, final=False)
+    bench.writer.split(Piece(1, 0, 2), 1)
+    bench.writer.success(Piece(1, 1, 1), 0, Succeeded(9, 1, 1, 0.0, 0.0, b"second of 1\n"))
+    failed = Failed(10, "raised", ErrorReport("ValueError", "bad"))
+    bench.writer.failure(Piece(1, 0, 1), 0, failed, tries=4, final=True)
+    bench.finish(complete=True)
+    assert bench.writer.error is None
+    assert (bench.folder.root / "rows.txt").read_text() == (
+        "row 0\nsecond of 1\nrow 2\nrow 3\nrow 4\nrow 5\nrow 6\nrow 7\n"
+    )
+    assert (bench.writer.failed_mini_batches, bench.writer.failed_items) == (1, 1)
+    records, _ = read_journal(bench.folder, 1, PLAN)
+    (split,) = records[records["kind"] == history.SPLIT]
+    told = [int(split[name]) for name in ("mini_batch", "first", "count", "rows", "attempt")]
+    assert told == [1, 0, 2, 1, 0]
+    assert history.left_to_do(bench.facts) == ([], [Piece(1, 0, 1)])
 
 
 def test_a_form_is_recorded_and_found_by_a_later_session(bench: Bench) -> None:
@@ -135,6 +159,40 @@ def test_a_form_is_recorded_and_found_by_a_later_session(bench: Bench) -> None:
     assert list(recorded_forms(bench.folder, PLAN)) == forms
     assert Forms(list(recorded_forms(bench.folder, PLAN))).merged == forms[1]
     assert bench.facts.done[:2].all() and int(bench.facts.done.sum()) == 2
+
+
+@pytest.mark.parametrize("where", ["bytes", "record", "rows are gone", "a fragment too"])
+def test_where_a_form_is_damaged_the_fragments_tell_theirs(where: str, bench: Bench) -> None:
+    forms = [encode_form(Form("parquet", (Column("a", type_),))) for type_ in ("int64", "double")]
+    for number in range(4):
+        own = forms[number % 2]
+        if number < 2:
+            bench.writer.form(own, own)
+        rows = own + b"%d\n" % number
+        bench.writer.success(
+            Piece(number, 0, 2), 0, Succeeded(number + 1, 2, 1, 0.0, 0.0, rows, header=len(own))
+        )
+    bench.finish(complete=False)
+    segment, journal = bench.folder.rows(1), bench.folder.journal(1)
+    data = bytearray(segment.read_bytes())
+    match where:
+        case "bytes":
+            data[data.index(b"double")] ^= 1
+        case "a fragment too":
+            data[data.index(b"double")] ^= 1
+            data[data.rindex(b"double")] ^= 1
+        case "record":
+            records = bytearray(journal.read_bytes())
+            (place,) = (read_journal(bench.folder, 1, PLAN)[0]["kind"] == history.FORM).nonzero()[0][1:]
+            records[64 + 64 * int(place) + 8] ^= 1
+            journal.write_bytes(records)
+    segment.write_bytes(data)
+    if where == "rows are gone":
+        segment.unlink()
+        assert list(recorded_forms(bench.folder, PLAN)) == []
+        return
+    assert set(recorded_forms(bench.folder, PLAN)) == set(forms)
+    assert Forms(list(recorded_forms(bench.folder, PLAN))).merged == forms[1]
 
 
 def test_what_comes_is_committed_in_groups_within_a_second(
@@ -336,7 +394,8 @@ def test_damaged_rows_are_voided_so_that_they_are_made_again(bench: Bench) -> No
 
     message = str(bench.writer.error)
     assert isinstance(bench.writer.error, StorageError)
-    assert "the stored rows of 2 mini-batches are damaged" in message and "mini-batch 5" in message
+    assert "the stored rows of 2 mini-batches are damaged" in message and "mini-batch 5, in " in message
+    assert str(bench.folder.rows(1)) in message
     records, _ = read_journal(bench.folder, 1, PLAN)
     assert records["mini_batch"][records["kind"] == history.VOID].tolist() == [5, 7]
     assert history.remaining(bench.facts.done) == [(5, 6), (7, 8)]

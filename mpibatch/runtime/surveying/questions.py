@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from mpibatch.inputs import archives, csv_survey, hdf5_survey, key_runs, lines_survey, parquet_survey, shuffle
 
-_Question = (
+Question: TypeAlias = (
     csv_survey.Question
     | lines_survey.Question
     | parquet_survey.Question
@@ -17,7 +17,7 @@ _Question = (
     | key_runs.Question
     | shuffle.Question
 )
-_Answer = (
+Answer: TypeAlias = (
     csv_survey.Answer
     | lines_survey.Answer
     | parquet_survey.Answer
@@ -28,8 +28,8 @@ _Answer = (
 )
 _MODULES = (csv_survey, lines_survey, parquet_survey, hdf5_survey, archives, key_runs, shuffle)
 
-_questions = msgspec.json.Decoder(_Question)
-_answers = msgspec.json.Decoder(_Answer)
+_questions = msgspec.json.Decoder(Question)
+_answers = msgspec.json.Decoder(Answer)
 
 
 def answer(question: Any) -> Any:
@@ -45,9 +45,9 @@ def write(words: Any) -> str:
     return msgspec.json.encode(words).decode()
 
 
-def read_question(line: str) -> Any:
+def read_question(line: str | bytes) -> Any:
     return _questions.decode(line)
 
 
-def read_answer(line: str) -> Any:
+def read_answer(line: str | bytes) -> Any:
     return _answers.decode(line)

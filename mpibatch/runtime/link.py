@@ -1,0 +1,71 @@
+"""The processor's end of the connection to its worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+from mpibatch.core.framing import FrameError, FrameReader, frame
+from mpibatch.messages import FromProcessor, ProcessorSpec, ToProcessor
+from mpibatch.runtime.forking import end_copy
+
+_RECEIVE_BYTES = 64 << 10
+
+
+class Link:
+    """Frames to and from the worker. `forked`: this is a copy of the process, and must not speak for it."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        self._fd = fd
+        self._reader: FrameReader[ToProcessor] = FrameReader(ToProcessor)
+        self._rest: Iterator[ToProcessor] = iter(())
+        self._incoming = bytearray(_RECEIVE_BYTES)
+        self.forked = False
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def first(self) -> ProcessorSpec:
+        """Wait for the first message. Raises `FrameError` if it is not a `ProcessorSpec`."""
+        message = next(self.messages())
+        if not isinstance(message, ProcessorSpec):
+            raise FrameError(f"{type(message).__name__} came before ProcessorSpec")
+        return message
+
+    def messages(self) -> Iterator[ToProcessor]:
+        """The messages that are there; blocks until there is one. Ends the process if the worker has died."""
+        while True:
+            some = False
+            for message in self._rest:
+                some = True
+                yield message
+            if some:
+                return
+            try:
+                length = os.readv(self._fd, [self._incoming])
+            except ConnectionError:
+                length = 0
+            if not length:
+                self._worker_died()
+            self._rest = self._reader.feed(memoryview(self._incoming)[:length])
+
+    def send(self, message: FromProcessor) -> None:
+        """Send all of it; blocks meanwhile, as the worker always reads."""
+        if self.forked:
+            end_copy()
+        view = memoryview(frame(message))
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except ConnectionError:
+            self._worker_died()
+
+    def _let_go(self) -> None:
+        """In a child that the script forks."""
+        if not self.forked:  # Where such a child forks again, the number may be that of a file of its own.
+            os.close(self._fd)
+        self.forked = True
+
+    @staticmethod
+    def _worker_died() -> NoReturn:
+        os._exit(1)
