@@ -238,7 +238,8 @@ class Coordinator:
             log.warning("worker %d (%s) is back", number, self._place(number))
             if number in self._ready:
                 self._handle(dispatch.WorkerReady(number))
-        if isinstance(message, Goodbye) and number not in self._spoken:
+        # Of one that has been released it may be the first word: its processor was still starting.
+        if isinstance(message, Goodbye) and number not in self._spoken and not self._farewell.released:
             log.info("worker %d (%s) ends a session before this one", number, self._place(number))
             return
         self._spoken.add(number)

@@ -511,6 +511,15 @@ def test_a_goodbye_to_an_earlier_session_means_nothing() -> None:
     assert stage.coordinator.verdict == "stopped"
 
 
+def test_who_is_released_before_its_first_word_is_heard() -> None:
+    stage = Stage(2, 2)
+    stage.ready(0)
+    stage.says(0, Outcomes([success(1), success(2)]))
+    assert stage.coordinator.verdict == "complete"
+    ends(stage, 0, 1, at_once=False)
+    assert stage.coordinator.orderly
+
+
 def test_who_was_only_silent_may_come_back_in_a_later_session(pair: Stage) -> None:
     pair.goes_by(SILENCE_S + 2 * PING_S, 0)
     pair.failed.append(1)
