@@ -22,7 +22,7 @@ from mpibatch.runtime.local_folder import BEGUN_FILE, EXIT_CODE_FILE, SESSION_FI
 from mpibatch.runtime.mpi_port import MpiPort
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.stops import Signals, Stops
-from mpibatch.runtime.transport import COORDINATOR, AwakePort, HubPort, LocalPort, Port, WorldPort
+from mpibatch.runtime.transport import COORDINATOR, AwakePort, HubPort, LocalPort, Port
 from mpibatch.runtime.wall_time import WallTime
 from mpibatch.runtime.worker import Worker
 from mpibatch.worker_rank import DISMISS_S, PART_S, end_mpi
@@ -52,7 +52,7 @@ def gather_places(comm: MPI.Comm | None) -> list[Place]:
 
 
 def be_coordinator(
-    comm: MPI.Comm | None, places: list[Place], coordinate: Callable[[WorldPort | None], tuple[int, bool]]
+    comm: MPI.Comm | None, places: list[Place], coordinate: Callable[[Port | None], tuple[int, bool]]
 ) -> int:
     """Rank 0: `coordinate` is given the port to the other ranks and returns (exit code, whether the end was
     orderly). Whatever happens, the other ranks are dismissed and the exit code is told."""
@@ -113,7 +113,7 @@ def coordinate(
     job: Job,
     *,
     places: list[Place],
-    port: WorldPort | None,
+    port: Port | None,
     fresh: bool,
     only_failed: bool,
     progress: Progress,
@@ -215,7 +215,7 @@ def _print(words: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _ports(port: WorldPort | None, roles: Roles, host: str) -> tuple[Port, Worker | None]:
+def _ports(port: Port | None, roles: Roles, host: str) -> tuple[Port, Worker | None]:
     """The coordinator's port to all workers, and the worker on rank 0, if rank 0 works."""
     if port is not None and roles.idle:
         port = AwakePort(port, roles.idle)

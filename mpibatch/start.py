@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from mpibatch.core.config import Job
-    from mpibatch.runtime.transport import WorldPort
+    from mpibatch.runtime.transport import Port
 
 
 def start(
@@ -83,7 +83,7 @@ def _rank(comm: MPI.Intracomm | None, asked: _Asked, started_at: float) -> int:
     if comm is not None and comm.Get_rank() != 0:
         return be_worker(comm, places)
 
-    def work(port: WorldPort | None) -> tuple[int, bool]:
+    def work(port: Port | None) -> tuple[int, bool]:
         from mpibatch.monitor.progress import make_progress
 
         job = asked.load()

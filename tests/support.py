@@ -184,6 +184,21 @@ def gate(name="gate"):
 `open_gate`."""
 
 
+GATED = (
+    NOTE
+    + """
+def run(mini_batch):
+    name = os.path.basename(mini_batch[0])
+    note(f"{name} {os.getpid()} {os.getcwd()}")
+    if name >= "item004":
+        gate()
+    time.sleep(0.02)  # So long that each is handed over singly, and answered before the next begins.
+    return [name]
+"""
+)
+"""An entry script of single items: four are done before all stand at the gate. Notes: name, process id, folder."""
+
+
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 

@@ -79,8 +79,11 @@ def no_facts(mini_batches: int, item_counts: ItemCounts) -> Facts:
     )
 
 
-def add_records(facts: Facts, records: Records, session: int) -> int:
-    """Take in records of one session, in their order; sessions in theirs. Returns how many are damaged.
+def add_records(
+    facts: Facts, records: Records, session: int, let_go: Callable[[], object] = kinds.nothing_to_let_go
+) -> int:
+    """Take in records of one session, in their order; sessions in theirs. Returns how many are damaged. `let_go`: as
+    in `records.unseal`.
 
     A damaged one is about no piece of the plan, or of a kind unknown here, and tells nothing. What is done
     already is not done twice: the first success of an item stays, so that a whole one does not count where
@@ -98,6 +101,7 @@ def add_records(facts: Facts, records: Records, session: int) -> int:
             facts.attempts += int(((some["cause"] != LOST) & (some["attempt"] != 0))[failed].sum())
         turns = legal & ((kind == SUCCEEDED) | (kind == VOID))
         _take_turns(facts, some[turns], whole[turns] | (kind[turns] == VOID), session)
+        let_go()
     return damaged
 
 

@@ -9,6 +9,7 @@ flipped bit, a block of zeros and a record that strayed are all seen. What recor
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -146,11 +147,18 @@ def seal(data: bytes | bytearray, session: int, start: int) -> bytes:
     return records.tobytes()
 
 
-def unseal(data: bytes | memoryview, session: int) -> tuple[Records, int]:
+def nothing_to_let_go() -> None:
+    """For records that are in memory anyway."""
+
+
+def unseal(
+    data: bytes | memoryview, session: int, let_go: Callable[[], object] = nothing_to_let_go
+) -> tuple[Records, int]:
     """The valid records of a journal's body, and how many are damaged in its midst.
 
     What follows the last valid record is a torn tail, which an interrupted write leaves: forgiven. If
-    none is damaged, the records are a view of `data`.
+    none is damaged, the records are a view of `data`. `let_go` is called now and then: what of `data` has been
+    looked at need not stay in memory.
     """
     import numpy as np
 
@@ -162,6 +170,7 @@ def unseal(data: bytes | memoryview, session: int) -> tuple[Records, int]:
         stop = min(start + AT_ONCE, places)
         checks = _checks(body[start * RECORD_SIZE : stop * RECORD_SIZE], session, start)
         valid[start:stop] = records["check"][start:stop] == checks
+        let_go()
     count = int(np.flatnonzero(valid)[-1]) + 1 if valid.any() else 0
     damaged = count - int(valid[:count].sum())
     return (records[:count][valid[:count]] if damaged else records[:count]), damaged

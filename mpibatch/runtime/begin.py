@@ -18,7 +18,7 @@ from mpibatch.core.config import Job
 from mpibatch.errors import InputError, RunFolderError, StoppedError, StorageError
 from mpibatch.inputs.survey import Ask
 from mpibatch.results import JobResult
-from mpibatch.runtime.files import storing
+from mpibatch.runtime.files import aside_of, storing
 from mpibatch.runtime.identity import describe_changes
 from mpibatch.runtime.jobfile import check_side_inputs
 from mpibatch.runtime.lease import Lease
@@ -117,10 +117,11 @@ def _make(folder: RunFolder) -> list[Path]:
 
 
 def _remove_halves(folder: RunFolder) -> None:
-    """What a start that was killed was about to write. The lease is ours, and so is nobody at it."""
-    for file in (folder.result, folder.run_file):
+    """What a start that was killed was about to write. The lease is ours, and so is nobody at it but its thread."""
+    for file in (folder.result, folder.run_file, folder.progress, folder.lease):
         for half in file.parent.glob(f"{file.name}.*.partial"):
-            half.unlink(missing_ok=True)
+            if half != aside_of(file):
+                half.unlink(missing_ok=True)
 
 
 def _decide(

@@ -49,9 +49,14 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def aside_of(path: Path) -> Path:
+    """What this process writes before it becomes the file."""
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file that is there whole or not at all; `durable`: also after a power cut. Raises OSError."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    aside = aside_of(path)
     try:
         with naming(path), open(aside, "wb") as file:
             file.write(data)

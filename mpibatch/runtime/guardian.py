@@ -8,6 +8,7 @@ _PATIENCE_S = 1.0
 """How long a guardian that is dismissed has to end."""
 
 # The file in a shell of its own: where it cannot be made, a shell that reads a script ends.
+# The folder more than once: what was killed may make its last file while it is emptied.
 _GUARDIAN = """
 trap '' TERM INT HUP USR1 USR2
 group=0
@@ -15,7 +16,8 @@ while read -r line; do group=$line; done
 [ "$group" = end ] && exit 0
 [ "$group" -gt 0 ] 2>/dev/null && kill -9 "-$group"
 [ -n "$2" ] && (: > "$2")
-rm -rf -- "$1"
+tries=0
+while ! rm -rf -- "$1" && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
 """
 
 

@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpibatch.core import history
@@ -21,7 +22,7 @@ from mpibatch.runtime.files import naming, storing, sync_folder, write_whole
 from mpibatch.runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from mpibatch.core.history import Records
+    from mpibatch.core.history import Facts, Records
 
 _HEADER = struct.Struct("<8sII32sQII")
 _MAGIC = b"mpibjrnl"
@@ -88,11 +89,32 @@ def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tupl
 
     StorageError if the file is not a journal of this plan.
     """
+    data = _map(folder, session, plan_fingerprint)
+    return (
+        (history.as_records(b""), 0)
+        if data is None
+        else history.unseal(_body(folder, session, data), session)
+    )
+
+
+def add_journal(facts: Facts, folder: RunFolder, session: int, plan_fingerprint: str) -> int:
+    """Take in the records that `read_journal` gives; how many are damaged. Of a long journal little is in memory at a
+    time."""
+    data = _map(folder, session, plan_fingerprint)
+    if data is None:
+        return 0
+    let_go = partial(data.madvise, mmap.MADV_DONTNEED)
+    records, damaged = history.unseal(_body(folder, session, data), session, let_go)
+    return damaged + history.add_records(facts, records, session, let_go)
+
+
+def _map(folder: RunFolder, session: int, plan_fingerprint: str) -> mmap.mmap | None:
+    """A session's journal; None if the session was killed while it began."""
     path = folder.journal(session)
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < HEADER_SIZE:
-                return history.as_records(b""), 0  # Killed while it began.
+                return None
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise StorageError(
@@ -104,11 +126,14 @@ def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tupl
             f"{path} is damaged or belongs to another plan: its header is not that of session {session} of this"
             " run. Restore it from a backup, or begin anew with --fresh."
         )
+    return data
+
+
+def _body(folder: RunFolder, session: int, data: mmap.mmap) -> memoryview:
+    """The records that count."""
     body = memoryview(data)[HEADER_SIZE:]
     sealed = _sealed_at(folder, session)
-    if sealed is not None:
-        body = body[: sealed * history.RECORD_SIZE]
-    return history.unseal(body, session)
+    return body if sealed is None else body[: sealed * history.RECORD_SIZE]
 
 
 def _sealed_at(folder: RunFolder, session: int) -> int | None:

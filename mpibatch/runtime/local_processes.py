@@ -18,6 +18,8 @@ KILLED_S = 5.0
 """How long killed processes may take to be gone; a dead disk may hold one for ever."""
 TIDY_S = 10.0
 """How long guardians may take to kill processors and remove scratch folders."""
+EXECUTES_S = 0.1
+"""How long one may be seen between two programs."""
 _RANK_NAMES = tuple(
     f"\0{name}=".encode() for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PALS_RANKID")
 )
@@ -42,17 +44,32 @@ def _having(marker: bytes) -> Iterator[Found]:
         if not entry.isdigit():
             continue
         try:
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                environment = b"\0" + file.read()  # Empty of a process that is dead and not yet reaped.
-            if marker not in environment:
-                continue
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                command = file.read()
-            is_guardian = any(words in command for words in _GUARDIAN)
+            environment, command = _environment_and_command(entry, marker)
         except OSError:  # Another user's, or gone.
             continue
+        if marker not in environment:
+            continue
+        is_guardian = any(words in command for words in _GUARDIAN)
         is_rank = not is_guardian and any(name in environment for name in _RANK_NAMES)
         yield Found(int(entry), is_guardian, is_rank)
+
+
+def _environment_and_command(pid: str, marker: bytes) -> tuple[bytes, bytes]:
+    """Both of one program: a process that executes another one, as a guardian's shell does `rm`, has none for a
+    moment, and it must not be taken for something else. The command is left out without `marker`."""
+    end = time.monotonic() + EXECUTES_S
+    while True:
+        environment = b"\0" + _of_process(pid, "environ")  # Empty of one that is dead and not yet reaped.
+        if marker not in environment:
+            return environment, b""
+        command = _of_process(pid, "cmdline")
+        if (command and command == _of_process(pid, "cmdline")) or time.monotonic() > end:
+            return environment, command
+
+
+def _of_process(pid: str, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()
 
 
 def is_frozen(pid: int) -> bool:

@@ -12,7 +12,7 @@ from mpibatch.core.config import Job
 from mpibatch.core.history import Facts
 from mpibatch.runtime import failed_items
 from mpibatch.runtime.forms import FORMATS_WITH_FORMS, Forms, recorded_forms
-from mpibatch.runtime.journal import read_journal
+from mpibatch.runtime.journal import add_journal
 from mpibatch.runtime.record import Begun
 from mpibatch.work import ErrorReport, Piece
 
@@ -61,8 +61,7 @@ def _facts(begun: Begun, say: Callable[[str], None]) -> Facts:
     folder, plan = begun.folder, begun.plan
     facts = history.no_facts(plan.mini_batches, plan.item_counts)
     for session in folder.sessions():
-        records, damaged = read_journal(folder, session, plan.fingerprint)
-        damaged += history.add_records(facts, records, session)
+        damaged = add_journal(facts, folder, session, plan.fingerprint)
         if damaged:
             say(
                 f"{folder.journal(session)}: {damaged} records are damaged (their checksums differ);"

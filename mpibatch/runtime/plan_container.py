@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mpibatch.errors import RunFolderError, StorageError
-from mpibatch.runtime.files import storing, sync_folder
+from mpibatch.runtime.files import aside_of, storing, sync_folder
 
 VERSION = 2
 _PREAMBLE = struct.Struct("<8sIIQQQ")
@@ -71,7 +71,7 @@ class ContainerWriter:
     def __init__(self, path: Path, magic: bytes) -> None:
         self._path = path
         self._magic = magic
-        self._aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        self._aside = aside_of(path)
         self._begin = _PREAMBLE_SIZE
         """Of the section that is being written."""
         self._length = self._crc = 0

@@ -11,6 +11,8 @@ from mpibatch.core import history
 from mpibatch.core.history import CAUSES, Facts
 from mpibatch.work import ErrorReport, Failed, Piece, Succeeded
 
+_OBJECT_BYTES = 56
+"""Of a `bytes` besides its content, as a list and the allocator have it."""
 _UNREADABLE = CAUSES.index("unreadable")
 
 
@@ -20,6 +22,11 @@ class Batch(msgspec.Struct, frozen=True):
     rows: list[bytes]
     row_bytes: int
     records: bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what it takes while it waits: short rows less than what Python needs besides."""
+        return self.row_bytes + _OBJECT_BYTES * len(self.rows) + len(self.records)
 
 
 class Recording:

@@ -114,12 +114,12 @@ class Session:
             self._lease.check,
             self._past.again,
         )
+        self._notices = self._make_notices()
         self._coordinator = Coordinator(
             port=port, plan=self._plan, dispatcher=self._dispatcher, writer=self._writer, causes=self._causes,
             forms=self._past.forms, workers=self._places,
             watch=Watch(
-                self._places, silence_s=job.heartbeat_timeout, failed=getattr(port, "failed", list),
-                notices=self._notices(),
+                self._places, silence_s=job.heartbeat_timeout, failed=port.failed, notices=self._notices,
             ),
             heartbeat_timeout_s=job.heartbeat_timeout, progress_timeout_s=job.progress_update_timeout,
             shutdown_timeout_s=job.shutdown_timeout, remark=self._observer.say, clock=clock, gone=gone,
@@ -143,8 +143,8 @@ class Session:
                     f"another start of this run has just begun session {self._number} in {self._folder.root}"
                 ) from error
 
-    def _notices(self) -> Path:
-        """The folder in which guardians tell of workers that have died in this session."""
+    def _make_notices(self) -> Path:
+        """Make the folder in which guardians tell of workers that have died in this session."""
         notices = self._folder.lost / f"{self._number:04d}"
         with storing(str(notices)):
             notices.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ class Session:
     def run(self) -> Ended:
         """To the end: all committed, the output in its place if complete, results written."""
         setups = worker_setups(
-            self._job, self._folder, self._places, inputs=input_specs(self._plan), notices=self._notices()
+            self._job, self._folder, self._places, inputs=input_specs(self._plan), notices=self._notices
         )
         self._writer.start()
         self._coordinator.begin(setups)

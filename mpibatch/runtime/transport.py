@@ -35,10 +35,6 @@ class Port(Protocol):
     def pressing(self) -> bool:
         """Whether something large is on its way, which moves on only while it is looked after."""
 
-
-class WorldPort(Port, Protocol):
-    """A door to other processes, which may die."""
-
     def failed(self) -> list[int]:
         """Ranks that certainly are dead, as far as that is known. Cheap."""
 
@@ -73,11 +69,14 @@ class LocalPort:
     def pressing(self) -> bool:
         return False
 
+    def failed(self) -> list[int]:
+        return []
+
 
 class HubPort:
     """The coordinator's door in a world in which rank 0 works too: itself by a queue, others by MPI."""
 
-    def __init__(self, local: LocalPort, others: WorldPort) -> None:
+    def __init__(self, local: LocalPort, others: Port) -> None:
         self._local = local
         self._others = others
 
@@ -102,7 +101,7 @@ class AwakePort:
     Else they could not tell whether it lives."""
 
     def __init__(
-        self, port: WorldPort, idle: Collection[int], clock: Callable[[], float] = time.monotonic
+        self, port: Port, idle: Collection[int], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._port = port
         self._unused = idle

@@ -32,7 +32,7 @@ COMMIT_BYTES = 64 << 20
 HAND_OVER_S = 0.02
 HAND_OVER_BYTES = 1 << 20
 MOST_BACKLOG_BYTES = 256 << 20
-"""Rows that may wait for the disk; above, the coordinator takes in nothing more."""
+"""Of rows and records that may wait for the disk; above, the coordinator takes in nothing more."""
 
 
 class _Finish(msgspec.Struct, frozen=True):
@@ -141,12 +141,12 @@ class Writer:
     def _hand_over(self, now: float) -> None:
         batch = self._recording.take()
         self._queue.put(batch)
-        self._handed_over_bytes += batch.row_bytes
+        self._handed_over_bytes += batch.memory_bytes
         self._handed_over_at = now
 
     @property
     def backlog_bytes(self) -> int:
-        """Rows that wait for the disk; none do any more after an error."""
+        """Memory of what waits for the disk; nothing does any more after an error."""
         if self.error is not None:
             return 0
         return self._handed_over_bytes - self._written_bytes
@@ -205,7 +205,7 @@ class Writer:
                 self._journal.append_rows(b"".join(rows))
                 self._uncommitted += records
                 self._uncommitted_bytes += row_bytes
-                self._written_bytes += row_bytes
+                self._written_bytes += item.memory_bytes
             case _Finish(complete):
                 self._commit()
                 if complete and self._assembly is not None:

@@ -25,7 +25,7 @@ from typing import Any
 from mpibatch.core import dispatch, history
 from mpibatch.core.accounting import Tally, Thresholds
 from mpibatch.outputs.assemble import Assembly
-from mpibatch.runtime.journal import Journal, read_journal, write_about
+from mpibatch.runtime.journal import HEADER_SIZE, Journal, add_journal, write_about
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.writer import MOST_BACKLOG_BYTES, Writer
 from mpibatch.work import ErrorReport, Failed, Piece, Succeeded
@@ -253,9 +253,8 @@ def load(folder: RunFolder, arguments: argparse.Namespace) -> dict[str, Any]:
     facts = history.no_facts(arguments.mini_batches, lambda numbers: np.full(len(numbers), ITEMS))
     records = 0
     for session in folder.sessions():
-        found, damaged = read_journal(folder, session, PLAN)
-        records += len(found)
-        damaged += history.add_records(facts, found, session)
+        records += (folder.journal(session).stat().st_size - HEADER_SIZE) // history.RECORD_SIZE
+        damaged = add_journal(facts, folder, session, PLAN)
         assert not damaged, f"{damaged} records are damaged"
     left = history.left_to_do(facts)
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu

@@ -226,7 +226,8 @@ class Trial:
         if self._all_killed:
             self._orphans |= folders
         else:
-            assert not folders, f"left in TMPDIR: {sorted(folders)}"
+            inside = {name: sorted(map(str, (self._temporary / name).rglob("*"))) for name in folders}
+            assert not folders, f"left in TMPDIR: {inside}"
         # A process that ends gives up its memory, by which it is found, before its locks.
         support.wait_until(lambda: _is_free(RunFolder(self._output).lock), "the lock is free", GONE_S)
 

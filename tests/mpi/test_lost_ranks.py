@@ -21,17 +21,6 @@ pytestmark = [
 
 ULFM, CONTINUOUS = ["--with-ft", "ulfm"], ["--continuous"]
 NAMES = [f"item{number:03d}" for number in range(20)]
-GATED = (
-    support.NOTE
-    + """
-def run(mini_batch):
-    name = os.path.basename(mini_batch[0])
-    note(f"{name} {os.getpid()} {os.getcwd()}")
-    if name >= "item004":
-        gate()
-    return [name]
-"""
-)
 
 
 @pytest.fixture(params=[ULFM, CONTINUOUS], ids=["ulfm", "continuous"])
@@ -50,7 +39,7 @@ def flags(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     return support.make_job(
-        tmp_path, GATED, items=len(NAMES), process_count_per_node=3, heartbeat_timeout=3,
+        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=3, heartbeat_timeout=3,
     )  # fmt: skip
 
 
@@ -135,7 +124,7 @@ def test_rank_0_that_dies(flags: list[str], job: Path, tmp_path: Path, temporary
 
 def test_a_rank_without_work_that_dies(flags: list[str], tmp_path: Path, temporary_folder: Path) -> None:
     """It is missed by nobody but the end."""
-    job = support.make_job(tmp_path, GATED, items=len(NAMES), process_count_per_node=1)
+    job = support.make_job(tmp_path, support.GATED, items=len(NAMES), process_count_per_node=1)
     # It is waited for, as it may have much to remove, where MPI does not tell of its death.
     (tmp_path / "sitecustomize.py").write_text(
         "import mpibatch.worker_rank\nmpibatch.worker_rank.PART_S = 4.0\n"

@@ -16,24 +16,12 @@ from mpibatch.runtime.journal import HEADER_SIZE
 pytestmark = pytest.mark.mpi
 
 NAMES = [f"item{number:03d}" for number in range(20)]
-GATED = (
-    support.NOTE
-    + """
-def run(mini_batch):
-    name = os.path.basename(mini_batch[0])
-    note(f"{name} {os.getpid()} {os.getcwd()}")
-    if name >= "item004":
-        gate()
-    time.sleep(0.02)
-    return [name]
-"""
-)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     return support.make_job(
-        tmp_path, GATED, items=len(NAMES), process_count_per_node=2, heartbeat_timeout=3, max_restarts=2,
+        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, heartbeat_timeout=3, max_restarts=2,
     )  # fmt: skip
 
 
@@ -143,7 +131,7 @@ def test_after_ctrl_c_it_is_not_started_again(job: Path, tmp_path: Path, tempora
 def test_the_wall_time_ends_what_runs(ranks: int | None, tmp_path: Path) -> None:
     """Nothing new starts, and what hangs is given up before the end."""
     job = support.make_job(
-        tmp_path, GATED, items=len(NAMES), process_count_per_node=2, time_limit=16, drain_margin=6,
+        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, time_limit=16, drain_margin=6,
     )  # fmt: skip
     with support.Started(tmp_path, "run", job, ranks=ranks) as run:
         run.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
@@ -186,7 +174,7 @@ def test_a_start_beside_ranks_that_outlive_mpiexec(job: Path, tmp_path: Path, te
 
 def test_a_start_beside_a_frozen_rank_0(tmp_path: Path) -> None:
     """It is refused, as that one may wake up. Once it has been killed, all goes on."""
-    job = support.make_job(tmp_path, GATED, items=len(NAMES), process_count_per_node=2)
+    job = support.make_job(tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2)
     with support.Started(tmp_path, "run", job, ranks=3) as old:
         old.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
         frozen = support.ranks_with(str(tmp_path))[0]

@@ -15,25 +15,15 @@ from mpibatch.local_world import is_open_mpi
 pytestmark = pytest.mark.mpi
 
 NAMES = [f"item{number:03d}" for number in range(40)]
-GATED = (
-    support.NOTE
-    + """
-def run(mini_batch):
-    name = os.path.basename(mini_batch[0])
-    note(f"{name} {os.getpid()} {os.getcwd()}")
-    if name >= "item004":
-        gate()
-    time.sleep(0.02)  # So long that each is handed over singly, and answered before the next begins.
-    return [name]
-"""
-)
 """The first four are done at once, the others only once the gate is open."""
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     # Worlds that are lost stay so: what becomes of them otherwise is in `test_lost_worlds`.
-    return support.make_job(tmp_path, GATED, items=len(NAMES), process_count_per_node=2, max_restarts=0)
+    return support.make_job(
+        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, max_restarts=0
+    )
 
 
 def at_the_gate(folder: Path) -> bool:
@@ -185,7 +175,9 @@ def test_mpibatch_stop_twice(job: Path, tmp_path: Path) -> None:
 
 
 def test_after_sigterm_there_is_not_for_ever(tmp_path: Path) -> None:
-    job = support.make_job(tmp_path, GATED, items=len(NAMES), process_count_per_node=2, term_grace_s=0.5)
+    job = support.make_job(
+        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, term_grace_s=0.5
+    )
     with support.Started(tmp_path, "run", job) as run:
         run.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
         run.process.terminate()

@@ -320,6 +320,17 @@ def test_fresh_throws_an_unfinished_run_away(tmp_path: Path) -> None:
     assert len(support.rows(tmp_path / "output")) == 6
 
 
+@pytest.mark.parametrize("name", ["progress.json", "lease.json", "run.json"])
+def test_what_a_killed_start_was_about_to_write_is_removed(tmp_path: Path, name: str) -> None:
+    job = unfinished(tmp_path)
+    half = tmp_path / "output" / ".mpibatch" / f"{name}.4194305.partial"  # No process has so high a number.
+    half.write_text("{")
+
+    support.mpibatch("run", job)
+
+    assert not half.exists()
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
 )

@@ -65,6 +65,9 @@ class FakePort:
     def idle(self) -> bool:
         return True
 
+    def failed(self) -> list[int]:
+        return []
+
     def pressing(self) -> bool:
         return False
 

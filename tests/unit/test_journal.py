@@ -6,13 +6,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mpibatch.core import history
+from mpibatch.core import records as record_module
 from mpibatch.errors import StorageError
 from mpibatch.runtime.journal import (
     HEADER_SIZE,
     Journal,
+    add_journal,
     read_about,
     read_bytes,
     read_journal,
@@ -263,3 +266,19 @@ def test_rows_are_durable_before_a_record_names_them(
         journal.commit(records_of(1))
     journal.close()
     assert steps == ["sync rows", "write journal", "sync journal"]
+
+
+def test_a_journal_is_taken_in_as_it_is_read(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it has to be looked at again after its pages were let go of."""
+    monkeypatch.setattr(record_module, "AT_ONCE", 3)
+    written(folder, 1, tuple(range(20)))
+    with open(folder.journal(1), "r+b") as file:
+        file.seek(HEADER_SIZE + 7 * history.RECORD_SIZE)
+        file.write(b"\xff")
+    facts, other = (history.no_facts(20, lambda items: np.ones(len(items), np.int64)) for _ in range(2))
+    records, damaged = read_journal(folder, 1, PLAN)
+    damaged += history.add_records(other, records, 1)
+    assert add_journal(facts, folder, 1, PLAN) == damaged == 1
+    assert facts.done.tolist() == other.done.tolist() == [number != 7 for number in range(20)]
+    assert facts.offset.tolist() == other.offset.tolist()
+    assert add_journal(facts, folder, 1, PLAN) == 1 and facts.attempts == 19, "nothing is done twice"

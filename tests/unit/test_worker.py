@@ -81,6 +81,9 @@ class FakePort:
     def idle(self) -> bool:
         return True
 
+    def failed(self) -> list[int]:
+        return []
+
     def pressing(self) -> bool:
         return self.is_pressing
 
