@@ -3,10 +3,10 @@
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test faults lint format types bench example clean
+.PHONY: help venv test faults slurm-up slurm-down lint format types bench example clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
 
 venv:  ## .venv with this checkout, the mpich wheel, the example's packages and the tools
 	python3 -m venv .venv
@@ -17,6 +17,12 @@ test:  ## all tests, with ruff, mypy and the floors among them
 
 faults:  ## 200 scenarios of the kill matrix, and a table of how the runs got over them
 	MPIBATCH_FAULTS=$${MPIBATCH_FAULTS:-200} $(PYTHON) -m pytest -q tests/faults/test_kills.py
+
+slurm-up:  ## a real Slurm of four nodes on this machine, as root; says what to put into the environment
+	@$(PYTHON) tests/slurm/by_hand.py up
+
+slurm-down:  ## ends it, and all its jobs
+	@$(PYTHON) tests/slurm/by_hand.py down
 
 lint:  ## ruff: rules and format, nothing is changed
 	$(PYTHON) -m ruff check

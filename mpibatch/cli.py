@@ -34,9 +34,20 @@ def cli() -> None:
     is_flag=True,
     help="Try the failed items of a complete run again; their rows take their places in the output.",
 )
+@click.option(
+    "--share",
+    metavar="K/N",
+    help="Do share K (from 0) of N only, as an element of a job array; Slurm's arrays tell by themselves.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the job and the script, and show the plan; run nothing.")
 def run(
-    job: str, sets: tuple[str, ...], output: str | None, fresh: bool, only_failed: bool, dry_run: bool
+    job: str,
+    sets: tuple[str, ...],
+    output: str | None,
+    fresh: bool,
+    only_failed: bool,
+    share: str | None,
+    dry_run: bool,
 ) -> None:
     """Run JOB, a YAML file; or go on with it where it stopped.
 
@@ -50,13 +61,64 @@ def run(
     if dry_run:
         from mpibatch.dry_run import dry_run as show
 
-        click.echo(show(job, sets=sets, output=output))
+        click.echo(show(job, sets=sets, output=output, share=share))
         return
     from mpibatch.start import start
 
     sys.exit(
-        start(job, sets=sets, output=output, fresh=fresh, only_failed=only_failed, started_at=_started_at())
+        start(
+            job,
+            sets=sets,
+            output=output,
+            fresh=fresh,
+            only_failed=only_failed,
+            share=share,
+            started_at=_started_at(),
+        )
     )
+
+
+@cli.command()
+@click.argument("job", type=click.Path())
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a key of the job file (dotted, YAML value).",
+)
+@click.option("--output", type=click.Path(), help="The run folder, in place of the job file's.")
+@click.option("--fresh", is_flag=True, help="Throw the run that is in the run folder away and begin anew.")
+@click.option("--only-failed", is_flag=True, help="Try the failed items of a complete run again.")
+@click.option("--dry-run", is_flag=True, help="Print the batch script; submit nothing.")
+@click.option("--wait", is_flag=True, help="Follow the job to its end, and end with the run's exit code.")
+def submit(
+    job: str,
+    sets: tuple[str, ...],
+    output: str | None,
+    fresh: bool,
+    only_failed: bool,
+    dry_run: bool,
+    wait: bool,
+) -> None:
+    """Submit JOB, a YAML file, to Slurm: writes its batch script and calls sbatch.
+
+    The job sees to it by itself that it comes to its end, also beyond the wall time.
+    """
+    if fresh and only_failed:
+        raise click.UsageError(
+            "--fresh throws the run away whose failed items --only-failed tries again: leave one out"
+        )
+    if dry_run and wait:
+        raise click.UsageError("--dry-run submits nothing that --wait could wait for: leave one out")
+    from mpibatch.submission import Wanted, script_text, submit_job
+
+    wanted = Wanted(job, sets, output, fresh, only_failed)
+    if dry_run:
+        # Bytes, as paths may be no UTF-8; and nothing but the script.
+        click.echo(script_text(wanted).encode("utf-8", "surrogateescape"), nl=False)
+        return
+    sys.exit(submit_job(wanted, wait=wait))
 
 
 @cli.command()
@@ -68,6 +130,7 @@ def stop(folder: str) -> None:
     """
     from mpibatch.monitor.stop import ask_to_stop
 
+    _refuse_unbegun(folder)
     click.echo(ask_to_stop(Path(folder)))
 
 
@@ -76,10 +139,60 @@ def stop(folder: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def status(folder: str, as_json: bool) -> None:
     """Tell how the run in FOLDER stands, from its files alone."""
+    from mpibatch.monitor.array_status import array_text, read_array
     from mpibatch.monitor.status import read_status, status_json, status_text
 
+    _refuse_unbegun(folder)
+    array = read_array(Path(folder))
+    if array is not None:
+        click.echo(status_json(array) if as_json else array_text(array))
+        return
     told = read_status(Path(folder))
     click.echo(status_json(told) if as_json else status_text(told))
+
+
+@cli.command()
+@click.argument("job", type=click.Path(), required=False)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a key of the job file.")
+@click.option("--output", type=click.Path(), help="The run folder to look at, in place of the job file's.")
+@click.option("--processes", type=click.IntRange(1), help="Show what so many workers of a node would get.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def doctor(
+    job: str | None, sets: tuple[str, ...], output: str | None, processes: int | None, as_json: bool
+) -> None:
+    """Tell what is here (MPI, Slurm, devices, CPUs, storage), and what is wrong. It runs nothing.
+
+    Under srun or mpirun it shows what each rank gets. Ends with 2 where something is wrong.
+    """
+    from mpibatch.doctor import doctor as look
+
+    text, code = look(job, sets=sets, output=output, processes=processes, json=as_json)
+    if text:
+        click.echo(text)
+    sys.exit(code)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path())
+def merge(folder: str) -> None:
+    """Make the output of all shares of the job array in FOLDER, which have to be complete."""
+    from mpibatch.merge import merge as merge_all
+
+    words, code = merge_all(Path(folder), lambda text: click.echo(text, err=True))
+    click.echo(words)
+    sys.exit(code)
+
+
+def _refuse_unbegun(folder: str) -> None:
+    """RunFolderError where a job was submitted for this run folder, and has not made it yet."""
+    if os.path.lexists(folder):
+        return
+    from mpibatch.errors import RunFolderError
+    from mpibatch.slurm.submit import submitted_words
+
+    words = submitted_words(folder)
+    if words is not None:
+        raise RunFolderError(words)
 
 
 def _started_at() -> float:

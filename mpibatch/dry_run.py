@@ -8,19 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpibatch.core.config import Job, job_warnings
+from mpibatch.core.shares import Share, find_element, share_of
 from mpibatch.core.tables import ByRows, BySize
 from mpibatch.errors import InputError
+from mpibatch.runtime.array_folder import read_division
 from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.planner import Plan, make_plan
+from mpibatch.runtime.programs import check_python
+from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.work import Piece
 
 SHOWN_MINI_BATCHES = 3
 SHOWN_ITEMS = 3
 
 
-def dry_run(path: str, *, sets: Sequence[str], output: str | None) -> str:
+def dry_run(path: str, *, sets: Sequence[str], output: str | None, share: str | None = None) -> str:
     """Lines that say what `run` would do. Raises what it would raise before its first mini-batch."""
     job = load_job(path, sets=sets, output=output)
+    check_python(job)
+    mine = _share(job, share)
     with tempfile.TemporaryDirectory(prefix="mpibatch-dry-run-") as folder:
         try:
             plan = make_plan(job, Path(folder))
@@ -31,21 +37,39 @@ def dry_run(path: str, *, sets: Sequence[str], output: str | None) -> str:
                 f"{error}\n(prepare: {job.prepare} makes them, perhaps: --dry-run does not run it)"
             ) from error
         try:
-            return "\n".join(_lines(job, plan))
+            return "\n".join(_lines(job, plan, mine))
         finally:
             plan.close()
 
 
-def _lines(job: Job, plan: Plan) -> list[str]:
+def _share(job: Job, asked: str | None) -> Share | None:
+    """The share that this start would take, as an element of a job array."""
+    element = find_element(os.environ, asked, job.array)
+    if element is None:
+        return None
+    return share_of(element, read_division(RunFolder(job.output)), job.output)
+
+
+def _lines(job: Job, plan: Plan, share: Share | None) -> list[str]:
     lines = [f"warning: {warning}" for warning in job_warnings(job)]
     lines.append(f"job          {job.name} ({job.job_file})")
     lines.append(f"script       {job.entry_script}: has run()")
+    if job.site is not None:
+        lines.append(
+            f"site profile {_shown(job.site)}: {', '.join(job.site_keys) or 'nothing of it is used'}"
+        )
     lines += [f"input        {_shown(one.text)}" for one in job.inputs]
     lines.append(f"items        {plan.items:,}")
     lines.append(f"mini-batches {plan.mini_batches:,} of {_size(job)}")
+    mine = range(plan.mini_batches)
+    if share is not None:
+        mine = share.mini_batches(plan.mini_batches)
+        lines.append(
+            f"share        number {share.number}, as one of {share.division.words}: {len(mine):,} of them"
+        )
     lines.append(f"workers      {_workers(job)}")
     lines.append(f"output       {os.path.join(job.output, job.append_row_file_name)} ({job.output_action})")
-    for number in range(min(SHOWN_MINI_BATCHES, plan.mini_batches)):
+    for number in mine[:SHOWN_MINI_BATCHES]:
         items = plan.item_count(number)
         names = plan.item_names(Piece(number, 0, min(items, SHOWN_ITEMS)))
         shown = [f"  {_shown(name)}{'' if row is None else f', row {row}'}" for name, row in names]

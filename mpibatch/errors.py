@@ -54,6 +54,12 @@ class ScriptError(MpibatchError):
     exit_code = EXIT_USAGE
 
 
+class NoEnvironmentError(MpibatchError):
+    """What the job wants made around its processors cannot be made here: repair the site, or the key's lines."""
+
+    exit_code = EXIT_NO_WORKERS
+
+
 class RunFolderError(MpibatchError):
     """The run folder belongs to another job or to a run that is alive: choose another, or `--fresh`."""
 
@@ -64,6 +70,10 @@ class LaunchError(MpibatchError):
     """The MPI launcher and this program do not fit together: change how it is started."""
 
     exit_code = EXIT_USAGE
+
+
+class NoMpiError(LaunchError):
+    """MPI cannot be loaded, perhaps on this machine only: load or install it."""
 
 
 class StorageError(MpibatchError):

@@ -43,6 +43,8 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
     append_row_format: str = "text"
     add_input_key: bool = False
     """The input's file and row stand in front of each row."""
+    downloads: list[int] = []
+    """Numbers of the inputs whose files are copied to scratch first: `mode: download`."""
     inputs: list[InputSpec] = []
     """By number of the input; empty where all are files."""
     datasets: list[bytes]
@@ -61,8 +63,16 @@ class WorkerSetup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
     processor: ProcessorSpec
     python: bytes | None
     """Interpreter of the processor; None: this one."""
+    environment_script: bytes = b""
+    """The bash script that becomes the processor's interpreter (`core.environment_script`); empty: none is needed."""
     environment: dict[str, bytes]
     """Variables to add to the processor's environment."""
+    environment_defaults: dict[str, str] = {}
+    """Variables to add where this rank's environment has not got them."""
+    cpus: list[int] = []
+    """CPUs that processors are bound to; empty: those of the rank."""
+    binding: str = ""
+    """What is given to processors, devices too, in words for the log."""
     environment_keep: list[str]
     """Launcher's variables (names or `PREFIX_*`) that are not removed from it."""
     stdout_file: bytes
@@ -192,5 +202,28 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """Worker to processor: no more mini-batches; call `shutdown()` and end."""
 
 
+class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
+    """Processor to its stager: this attempt has begun; answer `Staged` once its files have been copied."""
+
+    attempt: int
+
+
+class Used(msgspec.Struct, frozen=True, tag="used"):
+    """Processor to its stager: this attempt has ended, or is passed over; remove its copies."""
+
+    attempt: int
+
+
+class Staged(msgspec.Struct, frozen=True, tag="staged"):
+    """Stager to its processor: what `run()` is to be given."""
+
+    attempt: int
+    paths: bytes
+    """As `work.Paths` holds them: of each file its copy, or itself where it has none. Empty: unknown attempt."""
+    trouble: str
+    """Why scratch did not take all copies; empty if it did."""
+
+
+ToStager = Wanted | Used
 ToProcessor = ProcessorSpec | Grant | Finish
 FromProcessor = Ready | Outcomes | InitFailed | PassedOver

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import socket
@@ -14,11 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpibatch.core.framing import encode
-from mpibatch.core.ranks import Place, Roles, assign
-from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, MpibatchError, tell
+from mpibatch.core.ranks import Place, Roles, Sighting, assign, bound, find_places
+from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, MpibatchError, StoppedError, tell
 from mpibatch.launch import ONLY_AT_FIRST, quiet_exit
 from mpibatch.messages import Dismissed
-from mpibatch.runtime.local_folder import BEGUN_FILE, EXIT_CODE_FILE, SESSION_FILE, beat, tell_parent
+from mpibatch.runtime.coordinator_log import log_bindings, log_to
+from mpibatch.runtime.devices import view
+from mpibatch.runtime.local_folder import (
+    BEGUN_FILE,
+    EXIT_CODE_FILE,
+    SESSION_FILE,
+    beat,
+    tell_batch,
+    tell_batch_code,
+    tell_parent,
+)
 from mpibatch.runtime.mpi_port import MpiPort
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.stops import Signals, Stops
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from mpibatch.core.config import Job
+    from mpibatch.core.shares import Element
     from mpibatch.monitor.progress import Progress
     from mpibatch.runtime.record import Begun
     from mpibatch.runtime.session import Ended, Observer
@@ -38,17 +48,26 @@ if TYPE_CHECKING:
 
 
 def gather_places(comm: MPI.Comm | None) -> list[Place]:
-    """Where all ranks are, on every rank. Ranks that share memory are on one node."""
+    """Where all ranks are, on every rank."""
     host = socket.gethostname()
     if comm is None:
-        return [Place(0, 0, host)]
+        return [Place(0, 0, host, view())]
     from mpi4py import MPI
 
     rank = comm.Get_rank()
     node_comm = comm.Split_type(MPI.COMM_TYPE_SHARED, key=rank)
     node = node_comm.bcast(rank, root=0)
     node_comm.Free()
-    return [Place(number, node, host) for number, (node, host) in enumerate(comm.allgather((node, host)))]
+    seen = Sighting(
+        node,
+        host,
+        slurm_task=os.environ.get("SLURM_PROCID", ""),
+        slurm_tasks=os.environ.get("SLURM_STEP_NUM_TASKS", ""),
+        slurm_node=os.environ.get("SLURM_NODEID", ""),
+        slurm_name=os.environ.get("SLURMD_NODENAME", ""),
+        view=view(),
+    )
+    return find_places(comm.allgather(seen))
 
 
 def be_coordinator(
@@ -59,6 +78,7 @@ def be_coordinator(
     port = MpiPort(comm) if comm is not None else None
     code, orderly = EXIT_BUG, False
     tell_parent(BEGUN_FILE)
+    tell_batch("begun")
     beat()
     try:
         code, orderly = coordinate(port)
@@ -72,6 +92,7 @@ def be_coordinator(
         traceback.print_exc()
     finally:
         local = tell_parent(EXIT_CODE_FILE, str(code))
+        tell_batch_code(code)
         if comm is not None and port is not None:
             _dismiss(comm, port, range(1, len(places)), orderly, code)
     return 0 if local else code  # Else the launcher would add words of its own.
@@ -116,45 +137,79 @@ def coordinate(
     port: Port | None,
     fresh: bool,
     only_failed: bool,
+    element: Element | None,
     progress: Progress,
     started_at: float,
     first_started_at: float,
 ) -> tuple[int, bool]:
-    """Run the job from rank 0: (exit code, whether the end was orderly). `started_at`: when this world was, and
-    `first_started_at` the command, from which the wall time counts."""
+    """Run the job, or the share of it that is `element`'s, from rank 0: (exit code, whether the end was orderly).
+    `started_at`: when this world was, and `first_started_at` the command, from which the wall time counts."""
     from mpibatch.core.config import job_warnings
     from mpibatch.monitor.summary import summary
+    from mpibatch.runtime.array_folder import run_folder_of
     from mpibatch.runtime.begin import Reused, begin
+    from mpibatch.runtime.shares import begin_share
 
     signals = Signals()
     signals.install()
     try:
-        roles = assign(places, job.process_count_per_node, job.node_count)
+        roles = bound(
+            assign(places, job.process_count_per_node, job.node_count),
+            places,
+            gpus=job.gpus,
+            cpus=job.cpus == "bind",
+            variables=job.environment_variables,
+        )
         for warning in [*job_warnings(job), *roles.warnings]:
             progress.say(f"warning: {warning}")
         wall_time = WallTime(margin_s=job.drain_margin, started_at=first_started_at, limit_s=job.time_limit)
-        stop_file = RunFolder(job.output).stop
+        stop_file = run_folder_of(job, element).stop
         sessions = _Sessions(signals, stop_file, wall_time, roles, *_ports(port, roles, places[0].host))
         with signals.breaking_off():
-            begun = begin(
-                job, fresh=fresh, only_failed=only_failed, say=progress.say, no_return=signals.no_return,
-                run_round=sessions.round_of(progress.say),
-            )  # fmt: skip
+            run_round = sessions.round_of(progress.say)
+            if element is None:
+                begun = begin(
+                    job, fresh=fresh, only_failed=only_failed, say=progress.say,
+                    no_return=signals.no_return, run_round=run_round,
+                )  # fmt: skip
+            else:
+                begun = begin_share(
+                    job, element, fresh=fresh, only_failed=only_failed, say=progress.say, run_round=run_round
+                )
         if isinstance(begun, Reused):
             progress.close()
             _print(summary(begun.result, [], continue_command=""))
             _print(f"This run was complete already, and is reused: {begun.folder.root}")
-            return 0, True
+            return (0 if element is None else _merge(job, progress.say, port, places)), True
         tell_parent(SESSION_FILE)
-        _log_to(begun, job.logging_level, progress.say)
+        tell_batch("session")
+        log_to(begun, job.logging_level, progress.say)
+        log_bindings(roles)
         ended = sessions.run(job, begun, progress, started_at)
         begun.lease.release()
+        tell_batch(f"{ended.result.exit_code} {'lost' if ended.all_lost else sessions.asked_by}")
+    except StoppedError as error:
+        tell_batch(f"{error.exit_code} {sessions.asked_by}")
+        raise
     finally:
         progress.close()
     # Again, but without what would throw away what is kept.
     again = shlex.join(["mpibatch", *(word for word in sys.argv[1:] if word not in ONLY_AT_FIRST)])
     _print(summary(ended.result, ended.causes, continue_command=again))
+    if element is not None and ended.result.verdict == "complete":
+        return _merge(job, progress.say, port, places), ended.orderly
     return ended.result.exit_code, ended.orderly
+
+
+def _merge(job: Job, say: Callable[[str], None], port: Port | None, places: list[Place]) -> int:
+    """What there is to do for the array now that this share is complete; the exit code."""
+    from mpibatch.company import Company
+    from mpibatch.merge import merge_if_last
+
+    work = Company(lambda: merge_if_last(RunFolder(job.output), job.array, say))
+    words, code = work.keep(port, range(1, len(places)))
+    _print(words)
+    return code
 
 
 class _Sessions:
@@ -177,6 +232,12 @@ class _Sessions:
         self._port = port
         self._local = local
         self._gone: frozenset[int] = frozenset()
+        self._wall_time_ended = False
+
+    @property
+    def asked_by(self) -> str:
+        """Who wanted the end, for a batch script: `batch`, the batch system, so that the job goes on later."""
+        return "batch" if self._signals.got or self._wall_time_ended else "other"
 
     def run(self, job: Job, begun: Begun, observer: Observer, started_at: float) -> Ended:
         from mpibatch.runtime.session import Session
@@ -192,6 +253,7 @@ class _Sessions:
             observer=observer, started_at=started_at, gone=self._gone,
         ).run()  # fmt: skip
         self._gone = ended.lost
+        self._wall_time_ended = stops.asker == "wall_time"
         return ended
 
     def round_of(self, say: Callable[[str], None]) -> RunRound:
@@ -225,27 +287,3 @@ def _ports(port: Port | None, roles: Roles, host: str) -> tuple[Port, Worker | N
     ours, workers = LocalPort.pair()
     local = Worker(workers, rank=COORDINATOR, host=host)
     return (HubPort(ours, port) if port is not None else ours), local
-
-
-class _Log(logging.FileHandler):
-    """What cannot be logged is no reason for anything: a full disk shows where rows are written."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        self.setLevel(logging.CRITICAL + 1)
-
-
-def _log_to(begun: Begun, level: str, say: Callable[[str], None]) -> None:
-    """The coordinator's own log: each thing that it decided. The run does not depend on it."""
-    path = begun.folder.logs / "sys" / "coordinator.txt"
-    handler: logging.Handler
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = _Log(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        say(f"warning: {path} cannot be written ({error.strerror}): this start has no log of the coordinator")
-        handler = logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("mpibatch")
-    logger.addHandler(handler)
-    logger.setLevel(level)
-    logger.propagate = False

@@ -62,6 +62,8 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     output: str | None
     """Absolute path of the output file; None where there is none (yet)."""
     first_cause: CauseGroup | None
+    share: int | msgspec.UnsetType = msgspec.UNSET
+    """Number of the element of a job array whose share this is of; not there for other runs."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +83,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts that are granted and not answered."""
     items: ItemCounts
     mini_batches: MiniBatchCounts
+    half_failed: int = 0
+    """Of the failed mini-batches: those of which other pieces are still tried."""
     rows: int
     rows_per_s: float
     mini_batches_per_s: float

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpibatch.errors import LaunchError, tell
-from mpibatch.launch import FIRST_STARTED, TTY, promised, speaks_for_all, world
-from mpibatch.runtime.local_folder import EXIT_CODE_FILE, tell_parent
+from mpibatch.launch import FIRST_STARTED, TTY, end_before_world, promised, speaks_for_all, world
+from mpibatch.runtime.local_folder import EXIT_CODE_FILE, tell_batch_code, tell_parent
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -26,27 +26,35 @@ def start(
     output: str | None,
     fresh: bool,
     only_failed: bool = False,
+    share: str | None = None,
     started_at: float,
 ) -> int:
     """Run the job file at `path`, in whatever role this process has; its exit code."""
-    asked = _Asked(path, sets, output, fresh, only_failed)
+    asked = _Asked(path, sets, output, fresh, only_failed, share)
     if promised(os.environ) is None:
         job = asked.load()
         processes = _local_processes(job)
         if processes > 1:
+            from mpibatch.core.shares import find_element
             from mpibatch.restarts import Restarts, run_world
+            from mpibatch.runtime.array_folder import run_folder_of
 
+            folder = run_folder_of(job, find_element(os.environ, asked.share, job.array))
             restarts = Restarts(
-                most=job.max_restarts, patience_s=job.heartbeat_timeout, run_folder=job.output
+                most=job.max_restarts, patience_s=job.heartbeat_timeout, run_folder=str(folder.root)
             )
             return run_world(sys.argv[1:], processes, started_at, restarts)
         return _rank(None, asked, started_at)
     try:
         comm = world(os.environ)
     except LaunchError as error:
-        if speaks_for_all(os.environ):
+        speaks = speaks_for_all(os.environ)
+        if speaks:
             tell(error)
-        return 0 if tell_parent(EXIT_CODE_FILE, str(error.exit_code)) else error.exit_code
+        tell_batch_code(error.exit_code)
+        if tell_parent(EXIT_CODE_FILE, str(error.exit_code)):
+            return 0
+        return error.exit_code if speaks else end_before_world(error)
     return _rank(comm, asked, started_at)
 
 
@@ -58,6 +66,7 @@ class _Asked(NamedTuple):
     output: str | None
     fresh: bool
     only_failed: bool
+    share: str | None
 
     def load(self) -> Job:
         from mpibatch.runtime.jobfile import load_job
@@ -84,6 +93,7 @@ def _rank(comm: MPI.Intracomm | None, asked: _Asked, started_at: float) -> int:
         return be_worker(comm, places)
 
     def work(port: Port | None) -> tuple[int, bool]:
+        from mpibatch.core.shares import find_element
         from mpibatch.monitor.progress import make_progress
 
         job = asked.load()
@@ -93,6 +103,7 @@ def _rank(comm: MPI.Intracomm | None, asked: _Asked, started_at: float) -> int:
             port=port,
             fresh=asked.fresh,
             only_failed=asked.only_failed,
+            element=find_element(os.environ, asked.share, job.array),
             progress=make_progress(sys.stderr, os.environ.get(TTY), job.name, time.monotonic),
             started_at=started_at,
             first_started_at=float(os.environ.get(FIRST_STARTED, started_at)),

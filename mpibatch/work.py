@@ -128,6 +128,8 @@ WARN_NEWLINE = 1
 """A row had a newline inside."""
 WARN_MORE_ROWS = 2
 """More elements were returned than the mini-batch has items."""
+WARN_IN_PLACE = 4
+"""Files that were to be copied to scratch (`mode: download`) were read in place, as it did not take them."""
 
 
 class Succeeded(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="succeeded"):

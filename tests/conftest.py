@@ -25,10 +25,14 @@ GRACE_S = 10.0
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is about another MPI than the one that is here."""
-    about_open_mpi = [item for item in items if item.get_closest_marker("open_mpi")]
-    if about_open_mpi and not is_open_mpi(find_mpiexec()):
-        items[:] = [item for item in items if item not in about_open_mpi]
-        config.hook.pytest_deselected(items=about_open_mpi)
+    one_sided = [
+        item for item in items if item.get_closest_marker("open_mpi") or item.get_closest_marker("mpich")
+    ]
+    if one_sided:
+        other = "mpich" if is_open_mpi(find_mpiexec()) else "open_mpi"
+        left_out = [item for item in one_sided if item.get_closest_marker(other)]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ import msgspec
 
 from mpibatch.results import Verdict
 
-__all__ = ["Tally", "Thresholds", "Verdict", "exceeded", "final_verdict", "percent_exceeded"]
+__all__ = ["Elsewhere", "Tally", "Thresholds", "Verdict", "exceeded", "final_verdict", "percent_exceeded"]
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +57,30 @@ class Tally(msgspec.Struct, kw_only=True):
         return self.mini_batches_succeeded + self.mini_batches_failed
 
 
-def exceeded(tally: Tally, thresholds: Thresholds) -> str | None:
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """What has failed in the other shares of the same array, as far as they have told."""
+
+    items: int = 0
+    mini_batches: int = 0
+
+
+NOWHERE_ELSE = Elsewhere()
+
+
+def exceeded(tally: Tally, thresholds: Thresholds, elsewhere: Elsewhere = NOWHERE_ELSE) -> str | None:
     """The threshold that more has failed than allowed, in words; None while all hold."""
-    items = thresholds.failed_items
-    if items is not None and 0 <= items < tally.items_failed:
-        return f"{tally.items_failed} items failed; error_threshold is {items}"
-    batches = thresholds.failed_mini_batches
-    if batches is not None and 0 <= batches < tally.mini_batches_failed:
-        return f"{tally.mini_batches_failed} mini-batches failed; mini_batch_error_threshold is {batches}"
+    items, failed = thresholds.failed_items, tally.items_failed + elsewhere.items
+    if items is not None and 0 <= items < failed:
+        return f"{failed} items failed{_of_them(elsewhere.items)}; error_threshold is {items}"
+    batches, failed = thresholds.failed_mini_batches, tally.mini_batches_failed + elsewhere.mini_batches
+    if batches is not None and 0 <= batches < failed:
+        there = _of_them(elsewhere.mini_batches)
+        return f"{failed} mini-batches failed{there}; mini_batch_error_threshold is {batches}"
     return None
+
+
+def _of_them(elsewhere: int) -> str:
+    return f" ({elsewhere} of them in other shares of the array)" if elsewhere else ""
 
 
 def percent_exceeded(tally: Tally, thresholds: Thresholds) -> str | None:
@@ -78,9 +93,11 @@ def percent_exceeded(tally: Tally, thresholds: Thresholds) -> str | None:
     return f"{share:.1f} % of the mini-batches failed; allowed_failed_percent is {percent:g}"
 
 
-def final_verdict(tally: Tally, thresholds: Thresholds) -> tuple[Verdict, str]:
+def final_verdict(
+    tally: Tally, thresholds: Thresholds, elsewhere: Elsewhere = NOWHERE_ELSE
+) -> tuple[Verdict, str]:
     """Verdict and reason once every mini-batch has ended."""
-    reason = exceeded(tally, thresholds) or percent_exceeded(tally, thresholds)
+    reason = exceeded(tally, thresholds, elsewhere) or percent_exceeded(tally, thresholds)
     if reason is not None:
         return "too_many_errors", reason
     if thresholds.needs_success and tally.items_total and not tally.items_succeeded:

@@ -13,6 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from mpibatch.core.arguments import argument_text, read_arguments, suspicious_arguments
+from mpibatch.core.array_keys import ArrayKeys, read_array
+from mpibatch.core.binding import Gpus
+from mpibatch.core.environment_keys import Environment, read_environment
 from mpibatch.core.fault_keys import read_faults
 from mpibatch.core.job_inputs import ArchiveInput, FilesInput, JobInput, ListInput, are_tables
 from mpibatch.core.job_keys import ALIASES, LEGAL_KEYS, MAY_BE_EMPTY, SIMPLE
@@ -26,6 +29,7 @@ from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.core.row_keys import read_rows
 from mpibatch.core.sets import apply_sets
 from mpibatch.core.settings import Check, Problems, printable, shown, text, whole_number
+from mpibatch.core.slurm_keys import SlurmKeys, read_slurm
 from mpibatch.core.tables import ByRows, BySize, TableInput
 from mpibatch.errors import ConfigError
 
@@ -111,11 +115,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     node_count: int | None = None
     logging_level: Literal["WARNING", "INFO", "DEBUG"] = "INFO"
     allow_reuse: bool = True
+    gpus: Gpus | None = None
+    """None: one device for each worker, as long as there are some."""
+    cpus: Literal["bind", "none"] = "bind"
+    """Whether processors get CPUs and a number of threads of their own, where the launcher has not seen to it."""
     environment_variables: dict[str, str] = {}
     environment_keep: list[str] = []
     """Launcher's variables (names or `PREFIX_*`) that processors keep."""
     python: str | None = None
-    """Interpreter of the processors, absolute; None: this one."""
+    """Interpreter of the processors, absolute; None: this one, or what `environment` says."""
+    environment: Environment = Environment()
+    """What is made around the processors' interpreter."""
+    slurm: SlurmKeys = SlurmKeys()
+    """For the batch script."""
+    array: ArrayKeys | None = None
+    """None: elements of a job array share the plan, and a start that is in none does all of it."""
+    site: str | None = None
+    """The site's profile that gave defaults, if there is one."""
+    site_keys: list[str] = []
+    """Dotted keys that came from it."""
 
 
 def parse_job(
@@ -153,6 +171,12 @@ def parse_job(
     values["name"] = read_name(problems, given, file)
     values |= _inputs(problems, given, places)
     values |= _named_values(problems, given, places)
+    if "environment" in given:
+        values |= read_environment(problems, given["environment"], values.get("python"), places)
+    if "array" in given:
+        values["array"] = read_array(problems, given["array"])
+    if "slurm" in given:
+        values["slurm"] = SlurmKeys(**read_slurm(problems, given["slurm"]))
     values["arguments"] = read_arguments(problems, given.get("arguments", []), _placeholders(values))
     values["output"] = _output(problems, values, output)
     problems.stop()

@@ -20,7 +20,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
-from mpibatch.core.accounting import Tally, Thresholds, Verdict, exceeded, final_verdict, percent_exceeded
+from mpibatch.core.accounting import (
+    NOWHERE_ELSE,
+    Elsewhere,
+    Tally,
+    Thresholds,
+    Verdict,
+    exceeded,
+    final_verdict,
+    percent_exceeded,
+)
 from mpibatch.core.backlog import Backlog, Work
 from mpibatch.core.bad_nodes import BadNodes
 from mpibatch.core.crew import Crew
@@ -33,6 +42,7 @@ from mpibatch.core.events import (
     Drop,
     Due,
     Event,
+    FailedElsewhere,
     Grant,
     Granted,
     Later,
@@ -57,7 +67,7 @@ from mpibatch.work import Piece
 
 __all__ = [
     "MAX_LOSSES", "AttemptFailed", "AttemptSucceeded", "AttemptsReturned", "Command", "Conclude",
-    "Dispatcher", "Drop", "Due", "Event", "Grant", "Granted", "Later", "Quarantine", "Recall",
+    "Dispatcher", "Drop", "Due", "Event", "FailedElsewhere", "Grant", "Granted", "Later", "Quarantine", "Recall",
     "RecordFailure", "RecordLoss", "RecordSplit", "RecordSuccess", "Remark", "Retire", "StopRequested",
     "WorkerGone", "WorkerLost", "WorkerReady",
 ]  # fmt: skip
@@ -70,7 +80,8 @@ class Dispatcher:
     `todo`: ranges (start, stop) of mini-batches not finished by earlier sessions, in order; `pieces`: besides
     those, what is left of mini-batches that earlier sessions have split; `item_count`: items of a mini-batch;
     `tally`: what earlier sessions finished; `isolate`: what has failed is split until its bad items are
-    found; `backoff`: what has failed rests before its next try; `straggler_copies`: idle workers get copies.
+    found; `backoff`: what has failed rests before its next try; `straggler_copies`: idle workers get copies;
+    `elsewhere`: what has failed in other shares of the array.
     Call `begin` once, then `handle` for each event, and carry out what is returned, in order.
     """
 
@@ -88,8 +99,10 @@ class Dispatcher:
         isolate: bool = False,
         backoff: RetryBackoff | None = None,
         straggler_copies: bool = False,
+        elsewhere: Elsewhere = NOWHERE_ELSE,
     ) -> None:
         self.tally = tally
+        self._elsewhere = elsewhere
         self.concluded = False
         self._thresholds = thresholds
         self._by_percent = thresholds.failed_percent is not None
@@ -121,6 +134,11 @@ class Dispatcher:
         """Whether there are any such."""
         return self._crew.busy
 
+    @property
+    def half_failed(self) -> int:
+        """Mini-batches that count as failed, as a piece of them has, and of which other pieces are still tried."""
+        return self._fates.half_failed
+
     def begin(self) -> list[Command]:
         """What is to be done before any event: conclude at once when nothing can be done or saved."""
         commands: list[Command] = []
@@ -143,6 +161,8 @@ class Dispatcher:
                 return self._lost(worker)
             case WorkerGone(worker):
                 return self._gone(worker)
+            case FailedElsewhere(elsewhere):
+                return self._failed_elsewhere(elsewhere)
             case Due(number):
                 self._backlog.due(number)
                 return self._go_on(None)
@@ -247,6 +267,11 @@ class Dispatcher:
             commands.append(self._conclude("too_many_errors", over))
         return commands
 
+    def _failed_elsewhere(self, elsewhere: Elsewhere) -> list[Command]:
+        self._elsewhere = elsewhere
+        commands: list[Command] = []
+        return commands if self._too_many(commands) else self._go_on(None)
+
     def _stop(self, reason: str, at_once: bool) -> list[Command]:
         if at_once:
             return [self._conclude("stopped", reason)]
@@ -257,14 +282,14 @@ class Dispatcher:
 
     def _too_many(self, commands: list[Command]) -> bool:
         """Whether more has failed than may: then the run has ended."""
-        over = exceeded(self.tally, self._thresholds)
+        over = exceeded(self.tally, self._thresholds, self._elsewhere)
         if over:
             commands.append(self._conclude("too_many_errors", over))
         return over is not None
 
     def _conclude_if_over(self) -> list[Command]:
         if self._fates.open == 0:
-            return [self._conclude(*final_verdict(self.tally, self._thresholds))]
+            return [self._conclude(*final_verdict(self.tally, self._thresholds, self._elsewhere))]
         if self._stopping is not None and not self._crew.has_live:
             return [self._conclude("stopped", self._stopping)]
         if self._crew.alive == 0:

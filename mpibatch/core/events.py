@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mpibatch.core.accounting import Verdict
+from mpibatch.core.accounting import Elsewhere, Verdict
 from mpibatch.work import Piece
 
 # Events
@@ -67,6 +67,12 @@ class StopRequested(msgspec.Struct, frozen=True, gc=False):
     at_once: bool
 
 
+class FailedElsewhere(msgspec.Struct, frozen=True, gc=False):
+    """So much has failed by now in the other shares of the array, which the thresholds hold for as well."""
+
+    elsewhere: Elsewhere
+
+
 class Due(msgspec.Struct, frozen=True, gc=False):
     """What `Later` asked for: its time has come."""
 
@@ -81,6 +87,7 @@ Event = (
     | WorkerLost
     | WorkerGone
     | StopRequested
+    | FailedElsewhere
     | Due
 )
 
@@ -169,6 +176,8 @@ class Remark(msgspec.Struct, frozen=True, gc=False):
     """Something that people should be told, once: bisection is off, a worker is retired or used again."""
 
     text: str
+    workers: list[int] = []
+    """Whom it is about: people know them by rank and host, which are to be told after the text."""
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):

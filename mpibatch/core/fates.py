@@ -45,6 +45,8 @@ class Fates:
     ) -> None:
         self.open = backlog.waiting
         """Pieces that have not ended."""
+        self.half_failed = 0
+        """Mini-batches of which a piece has failed for good, and others have not ended."""
         self.run_max_try = run_max_try
         self._tally = tally
         self._backlog = backlog
@@ -62,7 +64,9 @@ class Fates:
         """The first success of the piece: it has ended."""
         self._end(work)
         self._tally.attempts += 1
-        whole = work.family is None or work.family.success()
+        family = work.family
+        whole = family is None or family.success()
+        self.half_failed -= family is not None and family.failed and not family.open
         self._tally.success(work.piece.count, event.succeeded, event.rows, whole=whole)
 
     def failed(self, work: Work, event: AttemptFailed, *, rests: bool) -> list[Command]:
@@ -156,7 +160,12 @@ class Fates:
     def _end_failed(self, work: Work, alike: str) -> None:
         self._end(work)
         self._bad_nodes.ended(work)
-        first = work.family is None or work.family.failure(alike)
+        family = work.family
+        first = family is None or family.failure(alike)
+        if family is not None and first != (
+            not family.open
+        ):  # The first of several, or the last one after others.
+            self.half_failed += 1 if first else -1
         self._tally.failure(work.piece.count, first=first)
 
     def _give_up_rest(self, family: SplitMiniBatch | None, alike: str) -> list[Work]:
@@ -185,11 +194,13 @@ class Fates:
         pieces: dict[int, list[Work]] = {}
         for work in works:
             pieces.setdefault(work.piece.mini_batch, []).append(work)
-        undecided = self._backlog.untouched
+        undecided, half_failed = self._backlog.untouched, 0
         for mine in pieces.values():
             family = mine[0].family
             assert all(work.family is family for work in mine), "a mini-batch is open twice"
             assert len(mine) == (1 if family is None else family.open), "a piece is lost or there twice"
             undecided += family is None or not family.failed
+            half_failed += family is not None and family.failed
+        assert self.half_failed == half_failed, "what is still tried of failed mini-batches does not add up"
         ended = self._tally.mini_batches_total - undecided
         assert self._tally.mini_batches_ended == ended, "the tally does not add up"

@@ -13,6 +13,9 @@ FILE_KINDS = ("files", "list")
 TABLE_KINDS = ("csv", "jsonl", "parquet", "hdf5")
 KINDS = FILE_KINDS + TABLE_KINDS
 
+Mode = Literal["mount", "download"]
+"""Whether `run()` gets the files where they are, or copies on its node's scratch."""
+
 
 class FilesInput(msgspec.Struct, frozen=True, kw_only=True):
     """Each file is an item."""
@@ -22,6 +25,7 @@ class FilesInput(msgspec.Struct, frozen=True, kw_only=True):
     With partition keys path formats, for `core.path_format.parse`."""
     text: str
     """As the job file has it, for messages and `context.dataset`."""
+    mode: Mode = "mount"
 
 
 class ListInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +36,7 @@ class ListInput(msgspec.Struct, frozen=True, kw_only=True):
     check: bool = True
     """Whether to look if each file exists."""
     text: str
+    mode: Mode = "mount"
 
 
 class ArchiveInput(msgspec.Struct, frozen=True, kw_only=True):

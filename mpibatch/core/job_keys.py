@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mpibatch.core.binding import read_gpus
 from mpibatch.core.row_keys import FORMATS
 from mpibatch.core.settings import Check, Wrong, choice, flag, number, plain_list, shown, text, whole_number
 
@@ -42,18 +43,20 @@ SIMPLE: dict[str, Check] = {
     "node_count": whole_number(1, 1_000_000, "machines"),
     "logging_level": choice("WARNING", "INFO", "DEBUG"),
     "allow_reuse": flag,
+    "gpus": read_gpus,
+    "cpus": choice("bind", "none"),
     "environment_keep": _variable_names,
 }
 ALIASES = ("mini_batch_error_threshold", "allowed_failed_count")
 LEGAL_KEYS = (
     *("name", "entry_script", "source_directory", "prepare", "arguments", "inputs", "side_inputs", "models"),
     *("mini_batch_size", "partition_keys", "shuffle", "output", "append_row_file_name", "append_row"),
-    *(*ALIASES, "retry_backoff", "environment_variables", "python", *SIMPLE),
+    *(*ALIASES, "retry_backoff", "environment", "environment_variables", "python", "slurm", "array", *SIMPLE),
 )
 MAY_BE_EMPTY = frozenset(LEGAL_KEYS) - {
     *("entry_script", "mini_batch_size", "output_action", "append_row_file_name", "order", "error_threshold"),
     *("run_invocation_timeout", "run_max_try", "init_timeout", "shutdown_timeout", "term_grace_s"),
     *("logging_level", "allow_reuse", "append_row_format", "shuffle", "straggler_copies", "max_restarts"),
-    *("heartbeat_timeout", "drain_margin"),
+    *("heartbeat_timeout", "drain_margin", "cpus"),
 }
 """Keys whose line may end after the colon, which means the same as leaving it out."""

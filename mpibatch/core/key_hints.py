@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-_LATER = (
-    "slurm",
-    "gpus",
-    "array",
-)
-
 _RENAMED = {
     "max_concurrency_per_instance": "process_count_per_node",
     "processes_per_node": "process_count_per_node",
@@ -33,7 +27,27 @@ _RENAMED = {
     "experiment_name": "name",
     "model": "models",
     "env": "environment_variables",
-    "environment": "python (an interpreter's path) and environment_variables",
+    "conda": "environment, like environment: {conda: my-env}",
+    "conda_file": "environment, like environment: {conda: my-env}",
+    "modules": "environment, like environment: {modules: [gcc/12]}, or slurm.modules for the batch script",
+    "setup": "environment, like environment: {setup: source site.sh}, or slurm.setup for the batch script",
+    "container": "environment, like environment: {container: tools.sif}, or slurm.container for the batch script",
+    "image": "environment, like environment: {container: tools.sif}",
+    **{
+        key: f"slurm.{key}, like slurm: {{{key}: {example}}}"
+        for key, example in {
+            "partition": "long",
+            "account": "physics",
+            "qos": "high",
+            "time": '"2:00:00"',
+            "mem": "16G",
+            "constraint": "skylake",
+            "gpus_per_node": "2",
+            "gpus_per_task": "1",
+            "cpus_per_task": "4",
+            "mpi": "pmix",
+        }.items()
+    },
 }
 
 _EXPLAINED = {
@@ -77,4 +91,4 @@ def key_hint(key: str, value: Any) -> str | None:
         return f"; here it is {_RENAMED[key]}"
     if key in _EXPLAINED:
         return f"; {_EXPLAINED[key]}"
-    return "; this version does not support it yet" if key in _LATER else None
+    return None

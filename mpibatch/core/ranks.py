@@ -12,9 +12,11 @@ Rules, for W = node_count x process_count_per_node workers:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
+
+from mpibatch.core.binding import Binding, Gpus, Seat, View, bind
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -23,6 +25,42 @@ class Place(msgspec.Struct, frozen=True):
     rank: int
     node: int
     host: str
+    view: View = View()
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """What a rank sees of where it is."""
+
+    shares_memory_with: int
+    """The first of the ranks that it shares memory with."""
+    host: str
+    slurm_task: str
+    """Number of the task that srun started, and how many there are, as its variables say; empty without."""
+    slurm_tasks: str
+    slurm_node: str
+    slurm_name: str
+    view: View = View()
+
+
+def find_places(sightings: Sequence[Sighting]) -> list[Place]:
+    """Where all ranks are, from what each sees, in their order.
+
+    A node is what shares memory; but Slurm's nodes where srun has started each rank itself, as several of them
+    may be on one machine. Ranks that something else has started may have their variables from another task.
+    """
+    by_slurm = all(
+        one.slurm_task == str(rank)
+        and one.slurm_tasks == str(len(sightings))
+        and one.slurm_node
+        and one.slurm_name
+        for rank, one in enumerate(sightings)
+    )
+    if not by_slurm:
+        return [Place(rank, one.shares_memory_with, one.host, one.view) for rank, one in enumerate(sightings)]
+    first = {one.slurm_node: rank for rank, one in reversed(list(enumerate(sightings)))}
+    return [
+        Place(rank, first[one.slurm_node], one.slurm_name, one.view) for rank, one in enumerate(sightings)
+    ]
 
 
 class WorkerPlace(msgspec.Struct, frozen=True):
@@ -33,6 +71,7 @@ class WorkerPlace(msgspec.Struct, frozen=True):
     local_index: int
     """Number among the workers of its node, from 0: which device it gets, and its processor's name."""
     host: str
+    binding: Binding = Binding()
 
 
 class Roles(msgspec.Struct, frozen=True):
@@ -61,6 +100,25 @@ def assign(places: Sequence[Place], process_count_per_node: int | None, node_cou
         with_rank_0 = _first_of_each(places, chosen, process_count_per_node)
         working = with_rank_0 if len(with_rank_0) > len(working) else working
     return _roles(places, working, _too_few(len(working), wanted))
+
+
+def bound(
+    roles: Roles,
+    places: Sequence[Place],
+    *,
+    gpus: Gpus | None,
+    cpus: bool,
+    variables: Mapping[str, str],
+) -> Roles:
+    """The same roles, each worker with what its processors get: see `binding.bind`."""
+    seats = [
+        Seat(worker.worker, worker.node, worker.host, places[worker.rank].view) for worker in roles.workers
+    ]
+    bindings = bind(seats, gpus=gpus, cpus=cpus, variables=variables)
+    workers = [
+        msgspec.structs.replace(worker, binding=bindings.of[worker.worker]) for worker in roles.workers
+    ]
+    return msgspec.structs.replace(roles, workers=workers, warnings=[*roles.warnings, *bindings.warnings])
 
 
 def _by_launcher(places: Sequence[Place], nodes: list[int], node_count: int | None) -> Roles:

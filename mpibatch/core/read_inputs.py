@@ -13,6 +13,7 @@ from mpibatch.core.job_inputs import (
     FilesInput,
     JobInput,
     ListInput,
+    Mode,
     sort_of,
 )
 from mpibatch.core.partition_keys import read_path_format
@@ -22,8 +23,9 @@ from mpibatch.core.table_keys import OPTIONS, option_hint, read_options
 from mpibatch.core.table_values import unique_names
 from mpibatch.core.tables import TableInput, TableKind
 
-_FILE_OPTIONS: dict[str, tuple[str, ...]] = {"files": ("members", "as"), "list": ("check",)}
+_FILE_OPTIONS: dict[str, tuple[str, ...]] = {"files": ("members", "as", "mode"), "list": ("check", "mode")}
 _EXAMPLE = "[{files: images/}]"
+_MODE = choice("mount", "download")
 
 
 def read_inputs(
@@ -106,21 +108,32 @@ class _Reader:
             why = "it says what run() gets of members of archives, and there is no members"
             self._problems.add(f"{key}.as", f"is {shown(mapping['as'])}: {why}")
         where, value = f"{key}.files", mapping["files"]
+        mode = self._mode(key, mapping)
         if not self._partition_keys:
             found = self._patterns(where, value)
-            return None if found is None else FilesInput(files=found[0], text=found[1])
+            return (
+                None
+                if found is None or mode is None
+                else FilesInput(files=found[0], text=found[1], mode=mode)
+            )
         named = self._paths(where, value)
-        if named is None:
+        if named is None or mode is None:
             return None
         keys = [f"{where}.{i}" for i in range(len(named[0]))] if isinstance(value, list | tuple) else [where]
         formats = [
             read_path_format(self._problems, one, path, self._partition_keys, self._places)
             for one, path in zip(keys, named[0])
         ]
-        return FilesInput(files=[one for one in formats if one is not None], text=named[1])
+        return FilesInput(files=[one for one in formats if one is not None], text=named[1], mode=mode)
+
+    def _mode(self, key: str, mapping: Mapping[Any, Any]) -> Mode | None:
+        return cast("Mode | None", self._problems.take(f"{key}.mode", mapping.get("mode", "mount"), _MODE))
 
     def _archives(self, key: str, mapping: Mapping[Any, Any]) -> ArchiveInput | None:
         self._refuse_partition_keys(f"{key}.members", mapping["members"])
+        if self._mode(key, mapping) == "download":
+            why = "members of archives are unpacked to scratch anyway (as: path), or read into memory (as: bytes)"
+            self._problems.add(f"{key}.mode", f"is 'download': {why}; leave it out")
         found = self._patterns(f"{key}.files", mapping["files"])
         members = self._problems.take(f"{key}.members", mapping["members"], _globs)
         as_ = self._problems.take(f"{key}.as", mapping.get("as", "path"), choice("path", "bytes"))
@@ -132,9 +145,10 @@ class _Reader:
         self._refuse_partition_keys(f"{key}.list", mapping["list"])
         path = self._problems.take(f"{key}.list", mapping["list"], _one_path)
         check = self._problems.take(f"{key}.check", mapping["check"], flag) if "check" in mapping else True
-        if path is None or check is None:
+        mode = self._mode(key, mapping)
+        if path is None or check is None or mode is None:
             return None
-        return ListInput(list=self._places.absolute(path), check=check, text=path)
+        return ListInput(list=self._places.absolute(path), check=check, text=path, mode=mode)
 
     def _table(self, key: str, kind: TableKind, mapping: Mapping[Any, Any]) -> TableInput | None:
         found = self._patterns(f"{key}.{kind}", mapping[kind])
@@ -163,6 +177,9 @@ def _option_hint(kind: str, option: str, value: Any) -> str | None:
         return "; members are files in archives: they belong to files: inputs, like {files: data/*.tar}"
     if option == "check":
         return "; check belongs to list: inputs"
+    if option == "mode":
+        why = "of a table each mini-batch reads its own range, once and in order, so that copies would gain nothing"
+        return f"; mode belongs to files: and list: inputs: {why}"
     return option_hint(kind, option, value, owners)
 
 

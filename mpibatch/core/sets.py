@@ -7,6 +7,7 @@ from typing import Any
 
 from mpibatch.core.job_inputs import KINDS
 from mpibatch.core.settings import printable, shown
+from mpibatch.core.slurm_keys import LISTS as SLURM_LISTS
 from mpibatch.errors import ConfigError
 
 _LISTS = ("members",)
@@ -41,7 +42,9 @@ _TEXT_KEYS = (
     "append_row.date_format",
     "append_row.decimal",
 )
-_VERBATIM_KEYS = ("arguments", "environment_variables")
+_MAPPINGS = ("slurm.extra", "slurm.container", "environment.container")
+"""What may be text or a list, and is a mapping as well."""
+_VERBATIM_KEYS = ("arguments", "environment", "environment_variables", "slurm")
 """Whatever is in them is text, as it is written."""
 _SAME = {
     "mini_batch_error_threshold": "allowed_failed_count",
@@ -60,7 +63,16 @@ def takes_text(key: str) -> bool:
 def takes_list(key: str) -> bool:
     """Whether text at `key` that begins with [ is a list of texts."""
     parts = key.split(".")
+    if parts[0] == "slurm":
+        return len(parts) == 2 and parts[1] in SLURM_LISTS
+    if parts[0] == "environment":
+        return parts[1:] in (["modules"], ["setup"], ["container", "options"])
     return len(parts) == 3 and parts[0] == "inputs" and parts[2] in (*KINDS, *_LISTS) and parts[2] != "list"
+
+
+def takes_mapping(key: str) -> bool:
+    """Whether text at `key` that begins with { is a mapping."""
+    return key in _MAPPINGS
 
 
 def _matches(parts: list[str], pattern: list[str]) -> bool:

@@ -35,8 +35,7 @@ class Staffing:
         back = self._crew.unbar_all()
         for number in back:
             self._bad_nodes.begin_anew(number)
-        names = ", ".join(map(str, back))
-        return [Remark(f"no other worker is left: those in quarantine are used again (workers {names})")]
+        return [Remark("no other worker is left: those in quarantine are used again", back)]
 
     def out_of_memory(self, number: int) -> list[Command]:
         """The kernel killed its processor: if that is not the first time on its node, one less is used there."""
@@ -44,10 +43,10 @@ class Staffing:
             return []
         left = self.gone(number, self._crew.workers[number])
         text = (
-            f"the kernel killed {KILLS} processors for memory on the node of worker {number}: "
-            "this worker is not used any more, so that the others there have its share"
+            f"the kernel killed {KILLS} processors for memory on one node: one worker there is not used any more,"
+            " so that the others have its share"
         )
-        return [Retire(number), Remark(text), *left]
+        return [Retire(number), Remark(text, [number]), *left]
 
     def judge(self, number: int) -> list[Command]:
         """Quarantine this worker, or its node, if it has come to that."""

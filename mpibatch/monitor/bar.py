@@ -23,7 +23,7 @@ _ERASE_LINE = "\r\x1b[2K"
 
 def ended(snapshot: Snapshot) -> int:
     """Mini-batches that will not be tried any more."""
-    return snapshot.mini_batches.succeeded + snapshot.mini_batches.failed
+    return snapshot.mini_batches.succeeded + snapshot.mini_batches.failed - snapshot.half_failed
 
 
 class TerminalProgress:

@@ -203,7 +203,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def status_json(status: Status) -> str:
+def status_json(status: msgspec.Struct) -> str:
     """The struct as indented JSON. NaN and infinities stand as null."""
     return msgspec.json.format(msgspec.json.encode(status), indent=2).decode()
 
@@ -282,10 +282,14 @@ def _owner(status: Status) -> str:
 
 def _counts(progress: Snapshot) -> Rows:
     items, batches = progress.items, progress.mini_batches
-    done = batches.succeeded + batches.failed
+    done = batches.succeeded + batches.failed - progress.half_failed
+    tried = f" ({progress.half_failed:,} of them still tried in pieces)" if progress.half_failed else ""
     ended = f"{done:,} of {batches.total:,} ({percent(done, batches.total)})"
     return [
-        ("mini-batches", f"{ended}, {batches.failed:,} failed, {counted(batches.attempts, 'attempt')}"),
+        (
+            "mini-batches",
+            f"{ended}, {batches.failed:,} failed{tried}, {counted(batches.attempts, 'attempt')}",
+        ),
         ("items", f"{items.total:,}: {items.succeeded:,} succeeded, {items.failed:,} failed"),
         ("rows", f"{progress.rows:,}"),
     ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpibatch.errors import RunFolderError
+from mpibatch.monitor.array_status import ArrayStatus, read_array
+from mpibatch.monitor.figures import counted
 from mpibatch.monitor.status import read_status
+from mpibatch.runtime.array_folder import share_folder
 from mpibatch.runtime.files import storing, write_whole
 from mpibatch.runtime.run_folder import RunFolder
 from mpibatch.runtime.stops import AT_ONCE
@@ -16,6 +19,9 @@ def ask_to_stop(folder: Path) -> str:
 
     RunFolderError if no run is going on there.
     """
+    array = read_array(folder)
+    if array is not None:
+        return _stop_all(folder, array)
     state = read_status(folder).state
     if state != "running":
         raise RunFolderError(
@@ -28,3 +34,19 @@ def ask_to_stop(folder: Path) -> str:
     if again:
         return f"asked the run in {folder} to give up what is running and to stop at once"
     return f"asked the run in {folder} to stop: what is running may finish (a second time: it is given up)"
+
+
+def _stop_all(folder: Path, array: ArrayStatus) -> str:
+    """Ask all elements of a job array that are running."""
+    running = [one.number for one in array.shares if one.state == "running"]
+    if not running:
+        raise RunFolderError(
+            f"nothing is running in {folder}: no element of its job array is. There is nothing to stop."
+        )
+    whole = RunFolder(folder)
+    for number in running:
+        ask_to_stop(share_folder(whole, number).root)
+    return (
+        f"asked {counted(len(running), 'element')} of the array in {folder} to stop, as `mpibatch stop` does with one"
+        " run. Elements that wait in a queue begin all the same, unless they are cancelled there."
+    )

@@ -5,6 +5,8 @@ Plain text: the same words go to the terminal and into `logs/job_result.txt`.
 
 from __future__ import annotations
 
+import msgspec
+
 from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_STORAGE, EXIT_USAGE
 from mpibatch.monitor.figures import counted, duration, mini_batches, one_line, rate, shown
 from mpibatch.results import CauseGroup, JobResult
@@ -16,11 +18,14 @@ _LABEL = 13
 """Columns of what stands before each line's words."""
 
 
-def summary(result: JobResult, causes: list[CauseGroup], *, continue_command: str) -> str:
+def summary(
+    result: JobResult, causes: list[CauseGroup], *, continue_command: str, going_on: str | None = None
+) -> str:
     """The text, without a newline at its end.
 
     `causes`: all groups of failed items, in the order of their first failures. Where the verdict is not
-    `complete` two more lines follow: how to go on, and the first cause, which is the last thing printed.
+    `complete` two more lines follow: how to go on (`going_on`: said in its place), and the first cause, which is
+    the last thing printed.
     """
     lines = [
         _line("verdict", verdict_words(result)),
@@ -31,7 +36,7 @@ def summary(result: JobResult, causes: list[CauseGroup], *, continue_command: st
         _line("time", time_words(result)),
     ]
     if result.verdict != "complete":
-        lines += [_line("to go on", going_on_words(result, continue_command))]
+        lines += [_line("to go on", going_on or going_on_words(result, continue_command))]
         cause = first_cause_words(result)
         lines += [_line("first cause", cause)] if cause else []
     return "\n".join(lines)
@@ -76,7 +81,8 @@ def _failures_words(result: JobResult, causes: list[CauseGroup]) -> str:
         return "none"
     if not causes:
         return f"{counted(result.items.failed, 'item')}, each in failed_items.jsonl"
-    again = "; to try them again: --only-failed" if result.verdict == "complete" else ""
+    repairable = result.verdict == "complete" and result.share is msgspec.UNSET
+    again = "; to try them again: --only-failed" if repairable else ""
     items, kinds = counted(result.items.failed, "item"), counted(len(causes), "cause")
     return f"{items}, {kinds}; each in failed_items.jsonl{again}"
 
@@ -113,6 +119,8 @@ def first_cause_words(result: JobResult) -> str:
 def output_words(result: JobResult) -> str:
     if result.output is not None:
         return f"{shown(result.output)} ({counted(result.rows, 'row')})"
+    if result.verdict == "complete" and result.share is not msgspec.UNSET:
+        return f"none by itself: it is a share of a job array ({counted(result.rows, 'row')} kept)"
     if result.verdict == "complete":
         return "none: the entry script stores its own (output_action: summary_only)"
     kept = f" ({counted(result.rows, 'row')} kept so far)" if result.rows else ""

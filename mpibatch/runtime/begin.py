@@ -18,6 +18,7 @@ from mpibatch.core.config import Job
 from mpibatch.errors import InputError, RunFolderError, StoppedError, StorageError
 from mpibatch.inputs.survey import Ask
 from mpibatch.results import JobResult
+from mpibatch.runtime.array_folder import refuse_array
 from mpibatch.runtime.files import aside_of, storing
 from mpibatch.runtime.identity import describe_changes
 from mpibatch.runtime.jobfile import check_side_inputs
@@ -39,6 +40,7 @@ from mpibatch.runtime.refusals import (
     not_complete,
     refuse_changed_files,
     refuse_foreign,
+    refuse_just_finished,
     refuse_other_job,
     refuse_other_rows,
     refuse_unfinished,
@@ -78,15 +80,19 @@ def begin(
     if only_failed:
         refuse_unfinished(folder)
     refuse_foreign(folder)
+    refuse_array(folder)
     if not fresh:
         refuse_other_job(folder, job)
     made = _make(folder)
     lease = Lease(folder)
-    lease.acquire(say)
+    was_complete = finished(folder) is not None
+    waited = lease.acquire(say)
     try:
+        if fresh and waited and not was_complete:
+            refuse_just_finished(folder)
         with storing(str(folder.private)):
             folder.stop.unlink(missing_ok=True)
-            _remove_halves(folder)
+            remove_halves(folder)
             if fresh:
                 shutil.rmtree(folder.survey, ignore_errors=True)
         run_prepare(job, say)
@@ -116,7 +122,7 @@ def _make(folder: RunFolder) -> list[Path]:
     return missing
 
 
-def _remove_halves(folder: RunFolder) -> None:
+def remove_halves(folder: RunFolder) -> None:
     """What a start that was killed was about to write. The lease is ours, and so is nobody at it but its thread."""
     for file in (folder.result, folder.run_file, folder.progress, folder.lease):
         for half in file.parent.glob(f"{file.name}.*.partial"):
@@ -155,11 +161,11 @@ def _continue(
     now = make_record(job, plan, inputs=lie_in_files(plan))
     refuse_other_rows(folder, record, now)
     refuse_changed_files(folder, record, now)
-    changes = describe_changes(_without_inputs(record.fingerprint), _without_inputs(now.fingerprint))
+    changes = describe_changes(without_inputs(record.fingerprint), without_inputs(now.fingerprint))
     if changes:
         say(f"continuing, although since the last start these have changed: {'; '.join(changes)}")
     if folder.copies_removed.exists():
-        _make_copies_again(job, folder, plan, ask)
+        make_copies_again(job, folder, plan, ask)
     if only_failed:
         # Before anything of it changes: a start after this one is lost must not take the run for complete.
         with storing(str(folder.only_failed)):
@@ -180,7 +186,7 @@ def _failed_again(job: Job, folder: RunFolder, lease: Lease, ask: Ask, say: Say)
     return _continue(job, folder, lease, record, ask, say, only_failed=True)
 
 
-def _make_copies_again(job: Job, folder: RunFolder, plan: Plan, ask: Ask) -> None:
+def make_copies_again(job: Job, folder: RunFolder, plan: Plan, ask: Ask) -> None:
     """Unpack and sort anew what the plan reads, as it was removed when the run was complete."""
     aside = folder.private / "again"
     try:
@@ -204,7 +210,7 @@ def _plan_anew(job: Job, folder: RunFolder, ask: Ask, no_return: Callable[[], No
     try:
         with storing(str(aside)):
             aside.mkdir(exist_ok=True)
-        with _planning(job):
+        with planning(job):
             make_plan(job, aside, ask=ask, unpacked=folder.unpacked).close()
         no_return()
         clear(folder, job, keep=(aside, folder.unpacked))
@@ -215,12 +221,12 @@ def _plan_anew(job: Job, folder: RunFolder, ask: Ask, no_return: Callable[[], No
     return open_plan(folder.private)
 
 
-def _without_inputs(fingerprint: dict[str, str]) -> dict[str, str]:
+def without_inputs(fingerprint: dict[str, str]) -> dict[str, str]:
     return {part: digest for part, digest in fingerprint.items() if part != "inputs"}
 
 
 @contextlib.contextmanager
-def _planning(job: Job) -> Iterator[None]:
+def planning(job: Job) -> Iterator[None]:
     try:
         yield
     except InputError as error:
@@ -234,7 +240,7 @@ def _planning(job: Job) -> Iterator[None]:
 
 def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) -> Reused:
     """The finished run, if it is of this very job."""
-    changes = _changes(job, folder, record)
+    changes = changes_since(job, folder, record)
     if changes:
         failed = result.items.failed
         again = f" try its {failed:,} failed items again with --only-failed," if failed else ""
@@ -245,14 +251,17 @@ def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) ->
     return Reused(folder=folder, result=result)
 
 
-def _changes(job: Job, folder: RunFolder, record: RunRecord) -> list[str]:
-    """What has changed since the run was complete, in words; plans anew to see whether the inputs are the same."""
+def changes_since(
+    job: Job, folder: RunFolder, record: RunRecord, *, planned_in: Path | None = None
+) -> list[str]:
+    """What has changed since the run was complete, in words; plans anew to see whether the inputs are the same.
+    `planned_in`: where its plan lies, if not beside all else."""
     aside = folder.private / "compare"
     try:
         with storing(str(aside)):
             aside.mkdir(exist_ok=True)
-        with _planning(job):
-            plan = plan_to_compare(job, folder.private, aside)
+        with planning(job):
+            plan = plan_to_compare(job, planned_in or folder.private, aside)
         if plan is None:
             return ["the input files, or the size or time of one of them"]
         with plan:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 
 from mpibatch.results import CauseGroup, plain
-from mpibatch.work import WARN_MORE_ROWS, WARN_NEWLINE, ErrorReport, Piece, Succeeded
+from mpibatch.work import WARN_IN_PLACE, WARN_MORE_ROWS, WARN_NEWLINE, ErrorReport, Piece, Succeeded
 
 MOST_GROUPS = 200
+MOST_TOLD = 300
+"""Characters of the first error that are told while the run goes on."""
 _OTHERS = "other errors"
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\d+(?:,\d{3})*|/\S+")
 """What differs between two equal errors: quoted names, numbers, paths."""
@@ -18,6 +20,8 @@ _WARNINGS = {
     WARN_NEWLINE: "a row has a newline inside; it is written as it is, so the output has more lines than rows",
     WARN_MORE_ROWS: "run() returned more elements than its mini-batch has items; succeeded items are capped at"
     " the number of items",
+    WARN_IN_PLACE: "scratch did not take all copies of files (mode: download), so that some were read in place; why"
+    " stands in the stderr logs: set TMPDIR to where there is more room, or make mini_batch_size smaller",
 }
 
 
@@ -49,7 +53,7 @@ class Causes:
     """Collects final failures.
 
     `item_of`: a piece's first item in words; `log_of`: the log file to look into for an error on a worker;
-    `warn`: told once of each kind of thing that is odd and no failure.
+    `warn`: told of the first failure of the session, and once of each kind of thing that is odd and no failure.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Causes:
         self._log_of = log_of
         self._warn = warn
         self._warned = 0
+        self._told_first = False
         self._groups: dict[str, _Group] = {}
 
     def failure(self, piece: Piece, worker: int | None, error: ErrorReport) -> None:
@@ -95,13 +100,23 @@ class Causes:
         ]
 
     def _add(self, piece: Piece, items: int, worker: int | None, error: ErrorReport) -> None:
-        known = items == piece.count  # A short return does not tell which.
         text, key = _text(error), kind_of(error)
+        if worker is not None and not self._told_first:
+            self._told_first = True
+            first = " ".join(text.split())[:MOST_TOLD]
+            words = (
+                f"the first failure: {first}: {self._words(piece, items)}, log {self._log_of(worker, error)}"
+            )
+            self._warn(plain(words))
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MOST_GROUPS:
                 key, text = _OTHERS, _OTHERS
             log = plain(self._log_of(worker, error)) if worker is not None else None
-            item = self._item_of(piece) if known else f"some of mini-batch {piece.mini_batch}"
+            item = self._words(piece, items)
             group = self._groups.setdefault(key, _Group(plain(text), plain(item), log))
         group.count += items
+
+    def _words(self, piece: Piece, items: int) -> str:
+        known = items == piece.count  # A short return does not tell which.
+        return self._item_of(piece) if known else f"some of mini-batch {piece.mini_batch}"

@@ -14,7 +14,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from mpibatch.core import dispatch
-from mpibatch.core.accounting import Verdict
+from mpibatch.core.accounting import Elsewhere, Verdict
 from mpibatch.core.dispatch import (
     Command,
     Conclude,
@@ -64,6 +64,9 @@ PINGS = 6
 """Within the time after which somebody silent is lost, so that one that is late does no harm."""
 
 _decode = decoder(ToCoordinator)
+
+ALL_LOST = "all workers were lost"
+"""Why a session has stopped that could go on elsewhere."""
 
 Phase = Literal["running", "ending", "over"]
 
@@ -163,6 +166,10 @@ class Coordinator:
         if self._phase == "running":
             self._at_once = self._at_once or at_once
             self._handle(dispatch.StopRequested(reason, at_once))
+
+    def failed_elsewhere(self, elsewhere: Elsewhere) -> None:
+        """So much has failed by now in the other shares of the array."""
+        self._handle(dispatch.FailedElsewhere(elsewhere))
 
     def step(self) -> bool:
         """Do what can be done now; True if anything was."""
@@ -340,8 +347,8 @@ class Coordinator:
                     self._send(number, Release(True))
                 case Quarantine(workers, whole_node, failures):
                     self._tell(self._quarantine(workers, whole_node=whole_node, failures=failures))
-                case Remark(text):
-                    self._tell(text)
+                case Remark(text, workers):
+                    self._tell(f"{text}: {self._places(workers)}" if workers else text)
                 case Drop(number, attempt):
                     log.debug("dropped an answer of worker %d to attempt %d: too late", number, attempt)
                 case Conclude(verdict, reason):
@@ -352,13 +359,13 @@ class Coordinator:
     def _grant(self, number: int, granted: list[dispatch.Granted]) -> None:
         if self.first_grant_at is None:
             self.first_grant_at = self._clock()
+        if log.isEnabledFor(logging.DEBUG):
+            words = ", ".join(f"{one.attempt} at mini-batch {one.piece.mini_batch}" for one in granted)
+            log.debug("granted worker %d (%s) attempts: %s", number, self._place(number), words)
         self._send(number, Grant(assignments(self._plan, granted)))
 
     def _quarantine(self, workers: list[int], *, whole_node: bool, failures: int) -> str:
-        if whole_node:
-            places = f"node {self._workers[workers[0]].host}"
-        else:
-            places = ", ".join(self._place(number) for number in workers)
+        places = f"node {self._workers[workers[0]].host}" if whole_node else self._places(workers)
         return (
             f"{places} gets no more work: {failures} attempts in a row failed there, and what failed succeeded"
             " elsewhere. Look at its GPU, disk and memory; the logs of its processes tell what they met."
@@ -374,7 +381,7 @@ class Coordinator:
         self._phase = "ending"
         if verdict == "no_workers" and self.gave_up is None:
             # Nothing is wrong with the job: what was lost with them may work at the next start.
-            verdict, reason = "stopped", "all workers were lost"
+            verdict, reason = "stopped", ALL_LOST
         self.verdict, self.reason = verdict, reason
         log.info("concluded: %s %s", verdict, reason)
         self._farewell.begin(self._clock(), complete=verdict == "complete")
@@ -387,6 +394,9 @@ class Coordinator:
 
     def _send(self, number: int, message: ToWorker) -> None:
         self._port.send(self._workers[number].rank, encode(message))
+
+    def _places(self, numbers: list[int]) -> str:
+        return ", ".join(self._place(number) for number in numbers)
 
     def _place(self, number: int) -> str:
         place = self._workers[number]

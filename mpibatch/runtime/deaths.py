@@ -6,6 +6,7 @@ import signal
 
 import msgspec
 
+from mpibatch.core.environment_script import shown_output
 from mpibatch.runtime.memory import MemoryWatch, gibibytes
 from mpibatch.work import Cause, ErrorReport
 
@@ -26,6 +27,8 @@ class Death(msgspec.Struct, frozen=True):
     """The most memory that was resident at a time; 0: unknown."""
     blur_bytes: int = 0
     """A peak below that is not seen: so much had the process from which it was started."""
+    unmade: str = ""
+    """What of its environment was being made, where its interpreter has not begun; empty: it has."""
 
     @property
     def words(self) -> str:
@@ -45,6 +48,17 @@ class Death(msgspec.Struct, frozen=True):
             return ""
         most = "at most " if self.peak_bytes <= self.blur_bytes else ""
         return f"; its peak resident memory was {most}{gibibytes(self.peak_bytes)}"
+
+
+def _unmade(death: Death, place: str, why: str) -> ErrorReport:
+    """What the script of a processor's environment has come to."""
+    ending = f"was stopped: {why}" if why else f"ended with {death.words}"
+    advice = "It is run before every processor's interpreter: try it in a shell on that host, with what is before it."
+    return ErrorReport(
+        "EnvironmentFailed",
+        f"{death.unmade}: it {ending} {place}{shown_output(death.stderr_tail)}\n{advice}",
+        death.stderr_tail,
+    )
 
 
 class Deaths:
@@ -80,6 +94,8 @@ class Deaths:
         """The error of what was running. `killed_for`: why we killed it; `when`: for people."""
         place = f"(pid {death.pid} of {self._where}, {when})"
         cause, why = killed_for or ("died", "")
+        if death.unmade:
+            return cause, _unmade(death, f"(pid {death.pid} of {self._where})", why)
         tail = death.stderr_tail
         if cause == "timed_out":
             return cause, ErrorReport("TimedOut", f"the processor was killed: {why} {place}", tail)

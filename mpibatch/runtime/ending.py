@@ -74,6 +74,18 @@ def make_result(
     )
 
 
+def with_advice(result: JobResult) -> JobResult:
+    """Of a session that the wall time has ended: if nothing was finished in it, another one alike brings nothing."""
+    if result.verdict != "stopped":
+        return result
+    reason = (
+        f"{result.reason}; not one mini-batch has ended within the {result.elapsed_s:.3g} s of this session. If each"
+        " takes longer than that, starting again does not help: make them smaller (mini_batch_size), or raise the"
+        " wall time (time_limit, or time of slurm)"
+    )
+    return msgspec.structs.replace(result, reason=reason)
+
+
 def storage_result(result: JobResult, error: StorageError) -> JobResult:
     """What becomes of a result that cannot be written down. What broke the session off first is still told."""
     if result.exit_code in (EXIT_STORAGE, EXIT_BUG):
@@ -115,7 +127,7 @@ def _first_cause(
     if gave_up is not None and (coordinator.verdict == "no_workers" or coordinator.unusable is not None):
         worker, report = gave_up
         # A death says itself where it was.
-        told = report.type in ("Died", "TimedOut", "OutOfMemory")
+        told = report.type in ("Died", "TimedOut", "OutOfMemory", "EnvironmentFailed")
         where = "" if told else " (in init(), or while the script was loaded)"
         return CauseGroup(
             error=plain(f"{report.type}: {report.message}{where}"),

@@ -21,7 +21,7 @@ import msgspec
 from mpibatch.entry import EntryScript
 from mpibatch.errors import ScriptError
 from mpibatch.messages import ProcessorSpec
-from mpibatch.work import Assignment, ErrorReport
+from mpibatch.work import Assignment, ErrorReport, Paths
 
 MESSAGE_CHARACTERS = 2_000
 DETAILS_BYTES = 16 << 10
@@ -49,6 +49,14 @@ class Context:
         self.global_row_index_lower_bound = work.position
         self.dataset = datasets[work.input]
         self.partition_key_value: dict[str, Any] = dict(work.keys or {})
+        self._source = work.source
+
+    @property
+    def original_paths(self) -> list[str]:
+        """Where the files of the mini-batch are: with `mode: download`, `run()` is given paths of their copies.
+        Empty for tables and for members of archives."""
+        source = self._source
+        return os.fsdecode(source.blob).split("\0") if isinstance(source, Paths) else []
 
     def heartbeat(self) -> None:
         """As `mpibatch.EntryScript().heartbeat()`: `run()` gets on."""

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1 << 16
 """Items named together: a mini-batch by keys, or of a compressed file, may have millions."""
-_LOGS = {"Died": "stderr", "OutOfMemory": "stderr", "TimedOut": "stderr", "ShortReturn": "stdout"}
+_LOGS = {
+    "Died": "stderr",
+    "EnvironmentFailed": "stderr",
+    "OutOfMemory": "stderr",
+    "TimedOut": "stderr",
+    "ShortReturn": "stdout",
+}
 
 
 def write_failed_items(folder: RunFolder, plan: Plan, facts: Facts, session: int) -> None:

@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mpibatch.core.config import Job
+from mpibatch.core.environment_keys import Environment
 from mpibatch.runtime.jobfile import SETTINGS_FILE
 from mpibatch.runtime.planner import Plan
 
@@ -24,13 +27,14 @@ _STATUS = struct.Struct("<Qq")
 _NO_STATUS = b"\xff" * _STATUS.size
 """Stands for size and time of what is not there."""
 
+ARGUMENTS = "arguments, or a file or folder that they name"
 _WORDS = {
     "plan": "the input files, their order or mini_batch_size",
     "script": f"the entry script, a Python file of its source folder, or {SETTINGS_FILE}",
-    "arguments": "arguments, or a file or folder that they name",
+    "arguments": ARGUMENTS,
     "side_inputs": "side_inputs or models, or a file of theirs",
     "output": "output_action, append_row_file_name, append_row, append_row_format, add_input_key or order",
-    "settings": "environment_variables or python",
+    "settings": "environment, environment_variables or python",
     "inputs": "the size or time of an input file",
 }
 
@@ -57,9 +61,14 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
                 job.add_input_key,
             ]
         ),
-        "settings": _digest([job.environment_variables, job.python]),
+        "settings": _digest([job.environment_variables, job.python, *_environment(job)]),
     }
     return parts | {"inputs": input_stats(plan)} if inputs else parts
+
+
+def _environment(job: Job) -> list[Any]:
+    """Nothing where none is given, so that runs of earlier versions are what they were."""
+    return [msgspec.to_builtins(job.environment)] if job.environment != Environment() else []
 
 
 def input_stats(plan: Plan) -> str:

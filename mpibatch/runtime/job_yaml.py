@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mpibatch.core.sets import is_verbatim, takes_list, takes_text
+from mpibatch.core.sets import is_verbatim, takes_list, takes_mapping, takes_text
 from mpibatch.core.settings import printable
 from mpibatch.errors import ConfigError
 
@@ -40,7 +40,7 @@ def read_set(option: str) -> tuple[str, Any]:
 
 
 def _read_text(key: str, raw: str) -> Any:
-    """The value of a key that takes text: as it was typed, but for YAML's quotes, `null` and lists."""
+    """The value of a key that takes text: as it was typed, but for YAML's quotes, `null`, lists and mappings."""
     if raw in ("", "null") and not is_verbatim(key):
         return None
     import yaml
@@ -52,6 +52,8 @@ def _read_text(key: str, raw: str) -> Any:
     if isinstance(node, yaml.ScalarNode) and node.style in ("'", '"'):
         return node.value
     if isinstance(node, yaml.SequenceNode) and takes_list(key) and raw.lstrip().startswith("["):
+        return _read(raw, f"--set {key}", key)
+    if isinstance(node, yaml.MappingNode) and takes_mapping(key) and raw.lstrip().startswith("{"):
         return _read(raw, f"--set {key}", key)
     return raw
 

@@ -13,13 +13,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from mpibatch.core.arguments import HEADER_ARGUMENT
 from mpibatch.core.config import Job, apply_sets, parse_job
 from mpibatch.core.settings import Problems, did_you_mean, nearest, printable, shown
+from mpibatch.core.site_profile import with_profile
 from mpibatch.core.to_csv import CSV_DEFAULTS, DEFAULTS, read_to_csv
 from mpibatch.errors import ConfigError
 from mpibatch.runtime.job_yaml import read_job_text, read_set
 from mpibatch.runtime.script_check import check_script, script_file
+from mpibatch.runtime.site_file import find_profile
 
 SETTINGS_FILE = "parallel_run_step.settings.json"
 """Beside the entry script: Azure ML's way to set how rows are written."""
@@ -37,14 +41,20 @@ def load_job(path: str | os.PathLike[str], *, sets: Sequence[str] = (), output: 
     job_file = os.path.abspath(os.path.expanduser(os.fspath(path)))
     mapping = _read_mapping(job_file)
     pairs = [read_set(option) for option in sets]
+    changed = apply_sets(mapping, pairs)
+    profile, site_keys = find_profile(os.path.dirname(job_file)), list[str]()
+    if profile is not None:
+        changed, site_keys = with_profile(changed, profile)
     job = parse_job(
-        apply_sets(mapping, pairs),
+        changed,
         job_file=job_file,
         output=os.path.abspath(os.path.expanduser(output)) if output else None,
         expand=os.path.expanduser,
         is_file=os.path.isfile,
         set_keys=[key for key, _ in pairs],
     )
+    if profile is not None:
+        job = msgspec.structs.replace(job, site=profile.file, site_keys=site_keys)
     _check_files(job)
     row_settings(job)
     check_script(job)
@@ -158,7 +168,7 @@ def _module_may_exist(job: Job) -> bool:
     if rest and os.path.isdir(os.path.join(job.source_directory or job.job_dir, top)):
         return False
     # Another interpreter has packages of its own: its processor will say.
-    return job.python is not None or _is_installed(top)
+    return job.python is not None or job.environment.by_shell or _is_installed(top)
 
 
 def _is_installed(package: str) -> bool:

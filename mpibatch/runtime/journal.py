@@ -97,15 +97,17 @@ def read_journal(folder: RunFolder, session: int, plan_fingerprint: str) -> tupl
     )
 
 
-def add_journal(facts: Facts, folder: RunFolder, session: int, plan_fingerprint: str) -> int:
+def add_journal(
+    facts: Facts, folder: RunFolder, session: int, plan_fingerprint: str, *, known_as: int | None = None
+) -> int:
     """Take in the records that `read_journal` gives; how many are damaged. Of a long journal little is in memory at a
-    time."""
+    time. `known_as`: the number that the session has in `facts`, where those are of several runs."""
     data = _map(folder, session, plan_fingerprint)
     if data is None:
         return 0
     let_go = partial(data.madvise, mmap.MADV_DONTNEED)
     records, damaged = history.unseal(_body(folder, session, data), session, let_go)
-    return damaged + history.add_records(facts, records, session, let_go)
+    return damaged + history.add_records(facts, records, known_as or session, let_go)
 
 
 def _map(folder: RunFolder, session: int, plan_fingerprint: str) -> mmap.mmap | None:

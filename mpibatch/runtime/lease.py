@@ -88,8 +88,9 @@ class Lease:
             session=0,
         )
 
-    def acquire(self, say: Callable[[str], None]) -> None:
-        """Become the owner, waiting for a dying one; `.mpibatch` must exist. RunFolderError if it is alive."""
+    def acquire(self, say: Callable[[str], None]) -> bool:
+        """Become the owner, waiting for a dying one; `.mpibatch` must exist. RunFolderError if it is alive. Returns
+        whether there was one at first, that has ended meanwhile."""
         deadline = time.monotonic() + DYING_S
         told = False
         while not (self._try_lock() and self._owner_is_gone(say)):
@@ -106,6 +107,7 @@ class Lease:
             self._unlock()
             raise
         self._thread.start()
+        return told
 
     def set_session(self, session: int) -> None:
         """Write the lease, now with the number of this session. StoppedError as of `renew`."""

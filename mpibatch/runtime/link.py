@@ -19,11 +19,22 @@ class Link:
     def __init__(self, fd: int) -> None:
         os.set_inheritable(fd, False)
         self._fd = fd
+        self._source = fd
         self._reader: FrameReader[ToProcessor] = FrameReader(ToProcessor)
         self._rest: Iterator[ToProcessor] = iter(())
         self._incoming = bytearray(_RECEIVE_BYTES)
         self.forked = False
         os.register_at_fork(after_in_child=self._let_go)
+
+    @property
+    def fd(self) -> int:
+        """The worker's end."""
+        return self._fd
+
+    def listen_to(self, source: int) -> None:
+        """From now on, what the worker sends comes from there; what is sent still goes to the worker."""
+        os.set_inheritable(source, False)
+        self._source = source
 
     def first(self) -> ProcessorSpec:
         """Wait for the first message. Raises `FrameError` if it is not a `ProcessorSpec`."""
@@ -42,7 +53,7 @@ class Link:
             if some:
                 return
             try:
-                length = os.readv(self._fd, [self._incoming])
+                length = os.readv(self._source, [self._incoming])
             except ConnectionError:
                 length = 0
             if not length:
@@ -64,6 +75,8 @@ class Link:
         """In a child that the script forks."""
         if not self.forked:  # Where such a child forks again, the number may be that of a file of its own.
             os.close(self._fd)
+            if self._source != self._fd:
+                os.close(self._source)
         self.forked = True
 
     @staticmethod

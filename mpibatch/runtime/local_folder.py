@@ -6,6 +6,7 @@ kill its ranks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -27,6 +28,9 @@ SESSION_FILE = "session"
 BEAT_FILE = "beat"
 """Rank 0, as "process id:start"; touched each second while it lives."""
 EXIT_CODE_FILE = "exit_code"
+END_FILE = "MPIBATCH_END_FILE"
+"""Variable: the file in which rank 0 tells a batch script how it ended, as a launcher's own exit code may be that of
+another rank, or of what killed it. One line: `begun`, then `session`, at last the exit code and why."""
 
 BEAT_S = 1.0
 
@@ -57,6 +61,24 @@ def tell_parent(name: str, content: str = "") -> bool:
     if parent_has_died():
         shutil.rmtree(local, ignore_errors=True)
     return told
+
+
+def tell_batch(line: str) -> None:
+    """Tell the batch script, if one wants to know. If this cannot be written, it takes rank 0 for lost."""
+    file = os.environ.get(END_FILE)
+    if file:
+        with contextlib.suppress(OSError):
+            Path(file).write_text(f"{line}\n")
+
+
+def tell_batch_code(code: int) -> None:
+    """Tell the batch script the exit code, unless it stands there already, with why."""
+    file = os.environ.get(END_FILE)
+    if file:
+        with contextlib.suppress(OSError):
+            if Path(file).read_text().split()[:1] == [str(code)]:
+                return
+        tell_batch(str(code))
 
 
 def beat() -> None:

@@ -10,6 +10,7 @@ from mpibatch.core import history
 from mpibatch.core.accounting import Tally
 from mpibatch.core.config import Job
 from mpibatch.core.history import Facts
+from mpibatch.core.shares import only
 from mpibatch.runtime import failed_items
 from mpibatch.runtime.forms import FORMATS_WITH_FORMS, Forms, recorded_forms
 from mpibatch.runtime.journal import add_journal
@@ -39,7 +40,9 @@ def read_past(job: Job, begun: Begun, say: Callable[[str], None]) -> Past:
     folder, plan = begun.folder, begun.plan
     facts = _facts(begun, say)
     todo, pieces = history.left_to_do(facts)
-    tally = history.tally_from(facts, plan.items, plan.mini_batches)
+    if begun.share is not None:
+        todo = list(only(todo, begun.share))
+    tally = history.tally_from(facts, begun.items, begun.mini_batches)
     again: frozenset[int] = frozenset()
     if begun.only_failed:
         again = frozenset(failed_items.short_mini_batches(folder, plan, facts))

@@ -60,6 +60,20 @@ def make_plan(job: Job, folder: Path, *, ask: Ask = ask_here, unpacked: Path | N
     return open_plan(folder)
 
 
+def look_for_inputs(job: Job) -> None:
+    """Raises InputError where an input matches nothing or cannot be read. Nothing is read beyond the first matches,
+    or the names of tables and archives."""
+    if isinstance(job.inputs[0], TableInput | ArchiveInput):
+        from mpibatch.runtime.table_planner import find_all
+
+        find_all(job)
+        return
+    for number, one in enumerate(job.inputs):
+        assert isinstance(one, FilesInput | ListInput)
+        origin = Origin(f"{os.path.basename(job.job_file)}: inputs.{number}.{_kind(one)}", one.text)
+        next(iter(_items(one, origin, job, Remarks())), None)
+
+
 def plan_to_compare(job: Job, stored: Path, folder: Path) -> Plan | None:
     """The plan of the job as it would be made now, to see whether a finished run still is of it: a new one in
     `folder`; of tables and archives the one in `stored`, or None if their files have changed, as nothing has to be

@@ -10,7 +10,7 @@ import mmap
 import os
 import sys
 from time import monotonic_ns, perf_counter
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import mpibatch
 from mpibatch.core.framing import FrameError
@@ -43,8 +43,11 @@ from mpibatch.runtime.entry_script import Context, Hooks, load, log_error, repor
 from mpibatch.runtime.forking import end_copy, prepare
 from mpibatch.runtime.leaving import leave
 from mpibatch.runtime.link import Link
-from mpibatch.runtime.reading import Readers, described, item_keys
+from mpibatch.runtime.reading import Readers, described, item_keys, paths
 from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Succeeded
+
+if TYPE_CHECKING:
+    from mpibatch.runtime.staging import Staging
 
 _SEND_AFTER_S = 0.001
 _SEND_AFTER_BYTES = 1 << 16
@@ -76,12 +79,14 @@ def main(fd: int, clock_fd: int) -> int:
         link.send(InitFailed(_other_version(f"the run is one of mpibatch {first.version}"), True))
         return 1
     scratch = os.getcwd()  # Before the script may go elsewhere.
+    # Before the script is loaded, of which nothing may be in the copy of this process that becomes the stager.
+    staging = _start_staging(first, link, clock, scratch) if first.downloads else None
     started = perf_counter()
     script = _start_script(first, link)
     if script is None:
         return 1
     link.send(Ready(perf_counter() - started))
-    processor = Processor(first, script, link, clock, scratch)
+    processor = Processor(first, script, link, clock, scratch, staging)
     processor.serve()
     _shut_down(first, script)
     processor.close()
@@ -98,13 +103,20 @@ class Processor:
     """Works off what is granted, in order, and sends the outcomes, some at a time. `scratch`: a folder of its own."""
 
     def __init__(
-        self, spec: ProcessorSpec, script: Hooks, link: Link, clock: memoryview, scratch: str
+        self,
+        spec: ProcessorSpec,
+        script: Hooks,
+        link: Link,
+        clock: memoryview,
+        scratch: str,
+        staging: Staging | None = None,
     ) -> None:
         self._spec = spec
         self._datasets = [os.fsdecode(dataset) for dataset in spec.datasets]
         self._run = script.run
         self._takes_context = script.takes_context
         self._readers = Readers(spec.inputs, scratch)
+        self._staging = staging
         self._encoder = make_encoder(
             spec.output_action, spec.append_row_format, spec.append_row, spec.add_input_key
         )
@@ -136,12 +148,17 @@ class Processor:
     def close(self) -> None:
         """Once the script has ended too, which may still use what was unpacked for it."""
         self._readers.close()
+        if self._staging is not None:
+            self._staging.close()
 
     def _work_off(self, work: Assignment) -> None:
         # What comes may kill this process: long work that is finished must not be lost with it.
-        if self._unsent and (self._times.mean_s or 0.0) > _SEND_AFTER_S:
+        # And it may have to wait for its copies.
+        if self._unsent and (self._staging is not None or (self._times.mean_s or 0.0) > _SEND_AFTER_S):
             self._flush()
         outcome = self._attempt(work)
+        if self._staging is not None:
+            self._staging.used(work)
         if outcome is None:
             self._link.send(PassedOver(work.attempt))
             return
@@ -183,7 +200,7 @@ class Processor:
             self._stop_clock()
             return None
         try:
-            batch = self._readers.read(work)
+            batch = self._readers.read(work) if self._staging is None else self._staged(work, self._staging)
             read = True
             given = work.count - len(batch.bad)
             if self._spec.add_input_key:
@@ -203,9 +220,13 @@ class Processor:
             perf_counter() - started,
             rows.fragment,
             rows.header,
-            rows.warnings,
+            rows.warnings if self._staging is None else rows.warnings | self._staging.warnings,
             batch.bad,
         )
+
+    def _staged(self, work: Assignment, staging: Staging) -> Batch:
+        copies = staging.copies_of(work)
+        return self._readers.read(work) if copies is None else Batch(paths(work, copies), [])
 
     def _call(self, work: Assignment, batch: Batch) -> Any:
         if self._takes_context:
@@ -241,6 +262,12 @@ class Processor:
 
 
 # Start and end
+
+
+def _start_staging(spec: ProcessorSpec, link: Link, clock: memoryview, scratch: str) -> Staging:
+    from mpibatch.runtime.staging import start_staging  # Sockets and threads, for those only who need them.
+
+    return start_staging(link, clock, scratch, spec.downloads)
 
 
 def _start_script(spec: ProcessorSpec, link: Link) -> Hooks | None:

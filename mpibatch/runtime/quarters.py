@@ -6,11 +6,15 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+import msgspec
+
+from mpibatch.core.environment_script import being_made
 from mpibatch.messages import WorkerSetup
 from mpibatch.runtime.deaths import Death
 from mpibatch.runtime.guardian import Guardian
-from mpibatch.runtime.supervisor import Child, interpreter_command, processor_environment
+from mpibatch.runtime.supervisor import Child, interpreter_command, processor_environment, shell_command
 
 _CALL = "from mpibatch.runtime.processor import main; raise SystemExit(main({fd}, {clock}))"
 
@@ -30,8 +34,16 @@ class Quarters:
         self._scratch = tempfile.mkdtemp(prefix=f"mpibatch-{os.getpid()}-")
         self.started = 0
         """Processors, so far."""
+        self.unbound = ""
+        """Why the last one is not bound to its CPUs, if it is not."""
         self._folder = ""
+        self._script = os.path.join(self._scratch, "environment.sh")
+        self._state = os.path.join(self._scratch, "environment")
+        """What of the environment is being made, as long as it is."""
         try:
+            if setup.environment_script:
+                with open(self._script, "wb") as file:
+                    file.write(setup.environment_script)
             self._guardian = Guardian(self._scratch, setup.lost_file)
         except OSError:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -51,19 +63,44 @@ class Quarters:
         """A processor that has been told what it is. OSError where it cannot be started."""
         setup = self._setup
         self._folder = os.path.join(self._scratch, f"{setup.processor.name}-{self.started}")
+        defaults = {name: v for name, v in setup.environment_defaults.items() if name not in os.environ}
         variables = {name: os.fsdecode(value) for name, value in setup.environment.items()}
         os.mkdir(self._folder)
-        child = Child(
-            interpreter_command(os.fsdecode(setup.python) if setup.python else None, _CALL),
-            environment=processor_environment(setup.environment_keep, variables),
-            cwd=self._folder,
-            stdout_file=self._stdout_file,
-            stderr_file=self._stderr_file,
-        )
+        with self._on_its_cpus():
+            child = Child(
+                self._command(),
+                environment=processor_environment(setup.environment_keep, defaults | variables),
+                cwd=self._folder,
+                stdout_file=self._stdout_file,
+                stderr_file=self._stderr_file,
+            )
         self.started += 1
         self._guardian.watch(child.pid)
         child.send(setup.processor)
         return child
+
+    @contextlib.contextmanager
+    def _on_its_cpus(self) -> Iterator[None]:
+        """What is started meanwhile is bound, as it inherits that from this thread: later, it would have threads."""
+        self.unbound = ""
+        if not self._setup.cpus:
+            yield
+            return
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, self._setup.cpus)
+        except OSError as error:  # They may have been taken away meanwhile.
+            self.unbound = str(error)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # As well: a child that is there must not be lost by that.
+                os.sched_setaffinity(0, before)
+
+    def _command(self) -> list[str]:
+        if self._setup.environment_script:
+            return shell_command(self._script, self._state, _CALL)
+        return interpreter_command(os.fsdecode(self._setup.python) if self._setup.python else None, _CALL)
 
     def bury(self, child: Child) -> Death:
         """After it has ended."""
@@ -73,7 +110,18 @@ class Quarters:
         death = child.bury()
         child.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._setup.environment_script:
+            death = msgspec.structs.replace(death, unmade=self._unmade())
         return death
+
+    def _unmade(self) -> str:
+        """What of its environment was being made when it ended; empty if all was made."""
+        try:
+            with open(self._state, "rb") as file:
+                state = file.read()
+        except OSError:
+            return ""
+        return being_made(os.fsdecode(self._setup.environment_script), os.fsdecode(state))
 
     def leave(self) -> None:
         """Nothing of it is left, and nobody is lost."""

@@ -107,11 +107,12 @@ def open_table(options: TableOptions, setup: bytes) -> Reader:
             assert_never(options)
 
 
-def paths(work: Assignment) -> MiniBatch:
-    """The items of a piece of files, as `os.fsdecode` spells them."""
+def paths(work: Assignment, copies: bytes | None = None) -> MiniBatch:
+    """The items of a piece of files, as `os.fsdecode` spells them. `copies`: the paths to give in place of theirs."""
     assert isinstance(work.source, Paths)
+    blob = work.source.blob if copies is None else copies
     # As `os.fsdecode`, which looks at its argument first: this is done for each mini-batch.
-    items = MiniBatch(work.source.blob.decode(_FS_ENCODING, _FS_ERRORS).split("\0"))
+    items = MiniBatch(blob.decode(_FS_ENCODING, _FS_ERRORS).split("\0"))
     items.task_id = work.mini_batch
     return items
 

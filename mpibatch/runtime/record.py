@@ -10,6 +10,7 @@ import msgspec
 
 import mpibatch
 from mpibatch.core.config import Job
+from mpibatch.core.shares import Share
 from mpibatch.errors import RunFolderError, StorageError
 from mpibatch.results import JobResult
 from mpibatch.runtime.files import storing, write_whole
@@ -19,6 +20,8 @@ from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.run_folder import RunFolder
 
 FORMAT = 1
+_AT_ONCE = 1 << 20
+"""Mini-batches looked at together."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,30 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     record: RunRecord
     only_failed: bool = False
     """The run is complete, and what has failed in it is tried again."""
+    share: Share | None = None
+    """What is done here of the plan; None: all of it."""
+    whole: RunFolder | None = None
+    """The folder of the array of which this is a share; None: it is none."""
+
+    @property
+    def mini_batches(self) -> int:
+        """How many are to be done here."""
+        total = self.plan.mini_batches
+        return total if self.share is None else len(self.share.mini_batches(total))
+
+    @property
+    def items(self) -> int:
+        """How many are in these."""
+        if self.share is None:
+            return self.plan.items
+        import numpy as np
+
+        part = self.share.mini_batches(self.plan.mini_batches)
+        blocks = range(part.start, part.stop, part.step * _AT_ONCE)
+        numbers = (
+            np.arange(first, min(part.stop, first + part.step * _AT_ONCE), part.step) for first in blocks
+        )
+        return sum(int(self.plan.item_counts(some).sum()) for some in numbers)
 
 
 def finished(folder: RunFolder) -> JobResult | None:

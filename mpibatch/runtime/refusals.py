@@ -40,6 +40,15 @@ def refuse_unfinished(folder: RunFolder) -> None:
         raise not_complete(folder)
 
 
+def refuse_just_finished(folder: RunFolder) -> None:
+    """For a start with --fresh that has waited for the run's owner: nobody meant to throw away what came of it."""
+    if finished(folder) is not None:
+        raise RunFolderError(
+            f"the run that was going on in {folder.root} has just been completed, and is not thrown away by a --fresh"
+            " that was given before. If it is to be, start the same command again."
+        )
+
+
 def refuse_other_job(folder: RunFolder, job: Job) -> None:
     record = read_record(folder)
     if record is None or record.plan_request == plan_request(job):

@@ -28,7 +28,7 @@ def check_script(job: Job) -> None:
     file = script_file(job)
     if file is None:
         return
-    tree = _parse(file, other_python=job.python is not None)
+    tree = _parse(file, other_python=job.python is not None or job.environment.by_shell)
     if tree is not None:
         _check_run(tree, file)
 

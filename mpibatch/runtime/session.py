@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from mpibatch.core import history
-from mpibatch.core.accounting import Tally, Thresholds
+from mpibatch.core.accounting import NOWHERE_ELSE, Elsewhere, Tally, Thresholds
 from mpibatch.core.config import Job
 from mpibatch.core.dispatch import Dispatcher
 from mpibatch.core.ranks import WorkerPlace
@@ -28,8 +28,8 @@ from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts,
 from mpibatch.runtime import failed_items
 from mpibatch.runtime.causes import Causes
 from mpibatch.runtime.conclusion import write_results
-from mpibatch.runtime.coordinator import Coordinator
-from mpibatch.runtime.ending import make_result
+from mpibatch.runtime.coordinator import ALL_LOST, Coordinator
+from mpibatch.runtime.ending import make_result, with_advice
 from mpibatch.runtime.files import storing, write_whole
 from mpibatch.runtime.jobfile import row_settings
 from mpibatch.runtime.journal import Journal, write_about
@@ -37,6 +37,7 @@ from mpibatch.runtime.past import read_past
 from mpibatch.runtime.rates import Rates
 from mpibatch.runtime.record import Begun
 from mpibatch.runtime.setups import input_specs, log_files, worker_setups
+from mpibatch.runtime.siblings import Siblings
 from mpibatch.runtime.stops import Stops
 from mpibatch.runtime.transport import Port
 from mpibatch.runtime.waiting import Backoff
@@ -67,6 +68,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """All workers have ended by themselves, so that MPI can be ended."""
     lost: frozenset[int]
     """Workers that are lost: another session of this world need not wait for them."""
+    all_lost: bool
+    """It ended as no worker was left: on other machines, or later, it goes on."""
 
 
 class Session:
@@ -100,6 +103,7 @@ class Session:
         self._places = {place.worker: place for place in workers}
         self._logs = [log_files(self._folder, place) for place in workers]
         self._number = (self._folder.sessions() or [0])[-1] + 1
+        self._siblings, self._elsewhere = self._meet_siblings()
         self._past = read_past(job, begun, observer.say)
         self._facts = self._past.facts
         self._causes = self._make_causes()
@@ -150,8 +154,20 @@ class Session:
             notices.mkdir(parents=True, exist_ok=True)
         return notices
 
+    def _meet_siblings(self) -> tuple[Siblings | None, Elsewhere]:
+        """The other shares of the array, where what fails in them matters here, and what has failed by now."""
+        begun, job = self._begun, self._job
+        limits = (job.error_threshold, job.mini_batch_error_threshold)
+        if begun.share is None or begun.whole is None or all(limit in (None, -1) for limit in limits):
+            return None, NOWHERE_ELSE
+        siblings = Siblings(begun.whole, begun.share)
+        siblings.due(self._clock())
+        siblings.look()
+        return siblings, siblings.failed
+
     def _assembly(self) -> Assembly | None:
-        if self._job.output_action != "append_row":
+        # The output of an array is made when all of its shares are complete.
+        if self._job.output_action != "append_row" or self._begun.share is not None:
             return None
         partial = self._folder.partial_output(self._number)
         with storing(str(self._folder.private)):
@@ -193,13 +209,15 @@ class Session:
             thresholds=Thresholds(
                 failed_items=job.error_threshold,
                 failed_mini_batches=job.mini_batch_error_threshold,
-                failed_percent=job.allowed_failed_percent,
-                needs_success=job.output_action == "append_row",
+                # Of a share these say nothing: they are judged when all are merged.
+                failed_percent=job.allowed_failed_percent if self._begun.share is None else None,
+                needs_success=job.output_action == "append_row" and self._begun.share is None,
             ),
             tally=self._past.tally,
             isolate=job.isolate_failures,
             backoff=job.retry_backoff,
             straggler_copies=job.straggler_copies,
+            elsewhere=self._elsewhere,
         )
 
     # Running
@@ -237,9 +255,20 @@ class Session:
             ask = self._stops.poll()
             if ask is not None:
                 self._stop(ask.reason, ask.at_once)
+            self._look_at_siblings(now)
         if now - self._shown_at > SHOW_S:
             self._shown_at = now
             self._show(now)
+
+    def _look_at_siblings(self, now: float) -> None:
+        siblings = self._siblings
+        if siblings is None:
+            return
+        if siblings.due(now) and self._writer.alive:
+            self._writer.post(siblings.look)  # A slow disk keeps nobody waiting there.
+        if siblings.failed != self._elsewhere:
+            self._elsewhere = siblings.failed
+            self._coordinator.failed_elsewhere(self._elsewhere)
 
     def _stop(self, reason: str, at_once: bool) -> None:
         if self._asked is None:
@@ -258,7 +287,7 @@ class Session:
         if first is not None and not self._told_of_start:
             self._told_of_start = True
             self._observer.say(
-                f"{self._plan.items:,} items in {self._plan.mini_batches:,} mini-batches, the first handed out"
+                f"{self._begun.items:,} items in {self._begun.mini_batches:,} mini-batches, the first handed out"
                 f" {first - self._started_at:.2f} s after the start"
             )
         if first is not None:  # What is earlier says nothing of how fast it goes.
@@ -289,6 +318,7 @@ class Session:
                 total=tally.mini_batches_total, succeeded=tally.mini_batches_succeeded,
                 failed=tally.mini_batches_failed, attempts=tally.attempts,
             ),
+            half_failed=self._dispatcher.half_failed,
             rows=tally.rows,
             rows_per_s=self._rates.rows_per_s,
             mini_batches_per_s=self._rates.mini_batches_per_s,
@@ -316,10 +346,18 @@ class Session:
             processing_s=(durable or now) - first if first is not None else 0.0,
             log_of=lambda worker, error: failed_items.log_for(error, self._logs[worker]),
         )
+        if self._stops.time_was_up and tally.mini_batches_ended == self._ended_before:
+            result = with_advice(result)
+        if self._begun.share is not None:
+            result = msgspec.structs.replace(result, output=None, share=self._begun.share.number)
         if not isinstance(self._writer.error, StoppedError):  # Else the run is another session's now.
             result = write_results(self._job, self._begun, self._facts, self._number, result)
         return Ended(
-            result=result, causes=self._causes.groups(), orderly=coordinator.orderly, lost=coordinator.lost
+            result=result,
+            causes=self._causes.groups(),
+            orderly=coordinator.orderly,
+            lost=coordinator.lost,
+            all_lost=coordinator.reason == ALL_LOST,
         )
 
     def _durable_tally(self) -> Tally:
@@ -327,7 +365,7 @@ class Session:
         mini-batches of which the rows of an earlier session stay."""
         if self._writer.error is None and not self._past.again:
             return self._dispatcher.tally
-        tally = history.tally_from(self._facts, self._plan.items, self._plan.mini_batches)
+        tally = history.tally_from(self._facts, self._begun.items, self._begun.mini_batches)
         tally.mini_batches_failed += self._writer.failed_mini_batches
         tally.items_failed += self._writer.failed_items
         return tally

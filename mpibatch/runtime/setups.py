@@ -10,9 +10,11 @@ from typing import Any
 
 import mpibatch
 from mpibatch.core.config import Job
+from mpibatch.core.job_inputs import FilesInput, ListInput
 from mpibatch.core.mini_batch_size import as_argument
 from mpibatch.core.ranks import WorkerPlace
 from mpibatch.messages import InputSpec, ProcessorSpec, WorkerSetup
+from mpibatch.runtime.environments import script_of
 from mpibatch.runtime.file_plan import FilePlan
 from mpibatch.runtime.jobfile import row_settings
 from mpibatch.runtime.planner import Plan
@@ -53,6 +55,15 @@ def input_specs(plan: Plan) -> list[InputSpec]:
     return [InputSpec(kind=one.kind, options=dict(one.options), setup=one.setup) for one in plan.tables]
 
 
+def downloads(job: Job) -> list[int]:
+    """Numbers of the inputs whose files processors copy to scratch first."""
+    return [
+        number
+        for number, one in enumerate(job.inputs)
+        if isinstance(one, FilesInput | ListInput) and one.mode == "download"
+    ]
+
+
 def worker_setups(
     job: Job,
     folder: RunFolder,
@@ -80,8 +91,9 @@ def _worker_setup(
     processors_here: int,
 ) -> WorkerSetup:
     logs = log_files(folder, place)
-    output = str(folder.root.absolute())
-    environment = {**job.environment_variables, "AZUREML_BI_OUTPUT_PATH": output}
+    output = job.output  # Also in a share of an array: what scripts store by themselves goes into one place.
+    binding = place.binding
+    environment = {**binding.variables, **job.environment_variables, "AZUREML_BI_OUTPUT_PATH": output}
     if job.models:
         environment["AZUREML_MODEL_DIR"] = os.path.commonpath(
             [str(Path(path).parent) for path in job.models.values()]
@@ -98,13 +110,18 @@ def _worker_setup(
             append_row=append_row,
             append_row_format=job.append_row_format,
             add_input_key=bool(job.add_input_key),
+            downloads=downloads(job),
             inputs=inputs,
             datasets=[os.fsencode(one.text) for one in job.inputs],
             error_file=os.fsencode(logs["errors"]),
             version=mpibatch.__version__,
         ),
         python=None if job.python is None else os.fsencode(job.python),
+        environment_script=os.fsencode(script_of(job)),
         environment={name: os.fsencode(value) for name, value in environment.items()},
+        environment_defaults=binding.defaults,
+        cpus=binding.cpus,
+        binding=binding.words(),
         environment_keep=job.environment_keep,
         stdout_file=os.fsencode(logs["stdout"]),
         stderr_file=os.fsencode(logs["stderr"]),

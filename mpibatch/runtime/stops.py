@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,8 @@ from mpibatch.runtime.local_folder import parent_has_died, parents_signals
 from mpibatch.runtime.wall_time import WallTime
 
 POLL_S = 0.5
+EARLY_S = 75.0
+"""Slurm may send its signal up to a minute before it should."""
 AT_ONCE = "now"
 """Content of a stop file that gives up what is running."""
 
@@ -116,6 +119,10 @@ class Stops:
         self._termed_at: float | None = None
         self.interrupted = False
         """A person has pressed Ctrl-C: exit code 130."""
+        self.asker: Literal["signal", "file", "wall_time"] | None = None
+        """Who was the first to ask: a stop file is a person's."""
+        self.time_was_up = False
+        """The wall time was nearly over then, whoever asked: batch scripts touch the stop file for it."""
 
     def poll(self) -> StopAsk | None:
         """What is asked now, if anything is. A request stands: it is given again with each call."""
@@ -125,11 +132,20 @@ class Stops:
         self._next_look = now + POLL_S
         asked = self._by_somebody(now)
         told = self._wall_time.ask(now) if self._wall_time is not None else None
+        if self.asker is None and asked is not None:
+            self.asker = "file" if self._asked_by_file else "signal"
+            self.time_was_up = self._is_nearly_over(now)
         if told is None:
             return asked
+        self.time_was_up = self.time_was_up or self.asker is None
+        self.asker = self.asker or "wall_time"
         reason, at_once = told
         # No second request: batch systems send their signal at about that time.
         return StopAsk(asked.reason if asked else reason, at_once or (asked is not None and asked.at_once))
+
+    def _is_nearly_over(self, now: float) -> bool:
+        left = self._wall_time.left(now) if self._wall_time is not None else None
+        return self._wall_time is not None and left is not None and left < self._wall_time.margin_s + EARLY_S
 
     def _by_somebody(self, now: float) -> StopAsk | None:
         if self._signals.got:

@@ -71,6 +71,18 @@ def interpreter_command(python: str | None, call: str) -> list[str]:
     return [sys.executable, "-P", "-c", f"import sys; sys.path.append({home!r}); {call}"]
 
 
+def shell_command(script: str, state: str, call: str) -> list[str]:
+    """The command by which a script of `core.environment_script` becomes an interpreter that executes `call`:
+    this one, for which mpibatch is on the path, or another one, which has to have an mpibatch of its own."""
+    return ["bash", script, state, sys.executable, "-P", "-c", code_for_any(call)]
+
+
+def code_for_any(call: str) -> str:
+    """Code that executes `call`, with mpibatch on the path where this is the interpreter that executes it."""
+    home = str(Path(mpibatch.__file__).resolve().parents[1])
+    return f"import sys; sys.executable == {sys.executable!r} and sys.path.append({home!r}); {call}"
+
+
 class Child:
     """One running processor. `fds` wake the worker; `receive` and `send` never block."""
 

@@ -166,7 +166,10 @@ class Workplace:
         self._has_succeeded = False
         self._processor = Watched(child, self._pulse, self._log, now + self._setup.init_timeout_s)
         self._memory.begin(child.pid, now)
-        self._log.info(f"{self._setup.processor.name} started, pid {child.pid}")
+        given = f", with {self._setup.binding}" if self._setup.binding else ""
+        self._log.info(f"{self._setup.processor.name} started, pid {child.pid}{given}")
+        if self._quarters.unbound:
+            self._log.warning(f"it is not bound to its CPUs: {self._quarters.unbound}")
 
     def _listen(self, processor: Watched) -> bool:
         heard = False

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -93,6 +94,27 @@ def test_mpi_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert ended.returncode == 2, ended.stdout
     assert ended.stdout.count("mpibatch: ") == ended.stdout.count("MPI cannot be loaded") == 1, ended.stdout
     assert 'install one: pip install "mpibatch[mpich]"' in ended.stdout.splitlines()[-1], ended.stdout
+    assert not (tmp_path / "output").exists()
+
+
+def test_mpi_that_cannot_be_loaded_by_one_rank_only(tmp_path: Path) -> None:
+    """As on a machine that lacks it: rank 0 is well, and would wait for it for ever."""
+    job = support.make_job(tmp_path, ECHO)
+    command, variables = support.command_of(["run", job], 2)
+    script = """
+if [ "${PMI_RANK:-$OMPI_COMM_WORLD_RANK}" = 1 ]; then export MPI4PY_LIBMPI=/nowhere/libmpi.so; fi
+exec "$@"
+"""
+    at = command.index(sys.executable)
+    command[at:at] = ["sh", "-c", script, "sh"]
+
+    ended = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        env=support.environment(**variables), timeout=support.TIMEOUT_S,
+    )  # fmt: skip
+
+    assert ended.returncode in (2, signal.SIGKILL), ended.stdout
+    assert f"MPI cannot be loaded on {os.uname().nodename}: " in ended.stdout, ended.stdout
     assert not (tmp_path / "output").exists()
 
 

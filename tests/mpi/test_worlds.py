@@ -126,7 +126,8 @@ def test_of_n_worlds_of_size_1_one_speaks(tmp_path: Path) -> None:
 
     told = [task.communicate(timeout=support.TIMEOUT_S) for task in tasks]
 
-    assert [task.returncode for task in tasks] == [2, 2], told
+    # Not by the others, as a launcher that kills on a bad exit could kill the one that speaks.
+    assert [task.returncode for task in tasks] == [2, 0], told
     assert ["started 2 processes" in err for _, err in told] == [True, False]
     assert told[1] == ("", "")
     assert not (tmp_path / "output").exists()
@@ -194,7 +195,10 @@ import json, os
 def run(mini_batch):
     return [json.dumps(dict(os.environ))]
 """
-HARMLESS = {"AZUREML_BI_OUTPUT_PATH", "LD_LIBRARY_PATH", "GFORTRAN_UNBUFFERED_PRECONNECTED", "LC_CTYPE", "_"}
+HARMLESS = {
+    *("AZUREML_BI_OUTPUT_PATH", "LD_LIBRARY_PATH", "GFORTRAN_UNBUFFERED_PRECONNECTED", "LC_CTYPE", "_"),
+    *("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"),  # Of the binding.
+}
 
 
 @pytest.mark.parametrize("ranks", [None, 3], ids=["local", "mpiexec"])

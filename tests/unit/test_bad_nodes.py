@@ -489,7 +489,7 @@ def test_if_nobody_else_is_left_those_in_quarantine_are_used_again(
     assert not any(isinstance(command, Remark) for command in run.told)
     run.tell(event(2))
     (remark,) = [command for command in run.told if isinstance(command, Remark)]
-    assert "workers 0" in remark.text
+    assert remark.workers == [0]
     run.broken = set()
     run.attempts[1:] = [deque(), deque()]
     run.to_the_end()

@@ -121,3 +121,12 @@ def test_names_that_are_no_utf_8_can_be_told() -> None:
     told = Told()
     told.fail(1, "of bad \udcff")
     assert told.counts() == [("ValueError: of bad \\xff", 1)]
+
+
+def test_the_first_failure_is_told_at_once_and_no_other() -> None:
+    told = Told()
+    told.causes.earlier_shorts(Piece(1, 0, 3), 2, short_return(1, 3))
+    assert not told.warnings, "that was another session's"
+    told.fail(3, "cannot\nread it")
+    told.fail(4, "something else")
+    assert told.warnings == ["the first failure: ValueError: cannot read it: item 3, log log of 7"]

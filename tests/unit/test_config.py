@@ -10,12 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mpibatch.core.array_keys import ArrayKeys
 from mpibatch.core.config import FilesInput, Job, ListInput, TableInput, job_warnings, parse_job
+from mpibatch.core.environment_keys import Environment
 from mpibatch.core.job_inputs import KINDS
 from mpibatch.core.job_keys import LEGAL_KEYS
 from mpibatch.core.places import contains, joined
 from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.core.settings import shown
+from mpibatch.core.slurm_keys import SlurmKeys
 from mpibatch.core.tables import ByRows, BySize, CsvOptions
 from mpibatch.errors import EXIT_USAGE, ConfigError
 
@@ -91,9 +94,14 @@ ALL_KEYS: dict[str, tuple[Any, Any]] = {
     "node_count": (3, 3),
     "logging_level": ("DEBUG", "DEBUG"),
     "allow_reuse": (False, False),
+    "gpus": ("share", "share"),
+    "cpus": ("none", "none"),
     "environment_variables": ({"A": 1, "B": ""}, {"A": "1", "B": ""}),
     "environment_keep": (["OMPI_*", "X"], ["OMPI_*", "X"]),
     "python": ("env/bin/python", "/home/ann/jobs/env/bin/python"),
+    "environment": ({"modules": ["gcc"]}, Environment(modules=["gcc"])),
+    "slurm": ({"partition": "long", "time": "1:30:00"}, SlurmKeys(partition="long", time="1:30:00")),
+    "array": ({"elements": 4, "at_once": 2}, ArrayKeys(elements=4, at_once=2)),
 }
 
 
@@ -120,10 +128,13 @@ def test_every_key_arrives_in_its_field(table: dict[str, tuple[Any, Any]]) -> No
     assert {key: getattr(job, key) for key in table} == {key: want for key, (_, want) in table.items()}
 
 
+OTHER_FIELDS = {"job_file", "job_dir", "entry_is_module", "table_size", "site", "site_keys"}
+
+
 def test_every_key_and_field_is_in_the_tables_above() -> None:
     keys = {*ALL_KEYS, *TABLE_KEYS}
     assert keys == set(LEGAL_KEYS) - {"allowed_failed_count"}
-    assert keys == {*Job.__struct_fields__} - {"job_file", "job_dir", "entry_is_module", "table_size"}
+    assert keys == {*Job.__struct_fields__} - OTHER_FIELDS
 
 
 @pytest.mark.parametrize(
@@ -196,7 +207,13 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     ({"max_retries": 2}, ["retries + 1: run_max_try: 3"]),
     ({"retry_settings": {"max_retries": 2}}, ["run_max_try", "run_invocation_timeout"]),
     ({"task": V2_TASK}, ["task.code is source_directory", "task.program_arguments is arguments"]),
-    ({"gpus": 1}, ["does not support it yet"]),
+    ({"gpus": -1}, ["gpus is -1", "share"]),
+    ({"gpus": True}, ["gpus is true", "how many devices each worker gets"]),
+    ({"gpus": "2"}, ["gpus", "write 2 without quotes"]),
+    ({"gpus": "shared"}, ["gpus", "share (", "none ("]),
+    ({"cpus": "bound"}, ["cpus", "bind, none"]),
+    ({"partition": "long"}, ["here it is slurm.partition, like slurm: {partition: long}"]),
+    ({"time": 10}, ["here it is slurm.time"]),
     ({"files": "images"}, ["belongs into inputs"]),
     ({"csv": "t"}, ["belongs into inputs", "inputs: [{csv:"]),
     ({"members": "*.png"}, ["belongs into an input"]),

@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from mpibatch.core.accounting import Tally, Thresholds
+from mpibatch.core.accounting import Elsewhere, Tally, Thresholds
 from mpibatch.core.dispatch import (
     MAX_LOSSES,
     AttemptFailed,
@@ -18,6 +18,7 @@ from mpibatch.core.dispatch import (
     Drop,
     Due,
     Event,
+    FailedElsewhere,
     Grant,
     Granted,
     Later,
@@ -561,3 +562,32 @@ def test_check_sees_a_lost_piece() -> None:
     dispatcher.tally.mini_batches_failed += 1
     with pytest.raises(AssertionError, match="tally"):
         dispatcher.check()
+
+
+# Other shares of an array
+
+
+def test_what_fails_elsewhere_counts_with_what_fails_here() -> None:
+    dispatcher = a_dispatcher(thresholds=Thresholds(failed_items=25), max_try=1)
+    tell(dispatcher, WorkerReady(0), bad(0, 1))
+
+    assert tell(dispatcher, FailedElsewhere(Elsewhere(items=15))) == []
+    told = tell(dispatcher, FailedElsewhere(Elsewhere(items=16)))
+
+    reason = "26 items failed (16 of them in other shares of the array); error_threshold is 25"
+    assert told == [Conclude("too_many_errors", reason)]
+
+
+def test_what_has_failed_elsewhere_before_ends_it_at_the_start() -> None:
+    dispatcher = Dispatcher(
+        workers=1,
+        todo=[(0, 5)],
+        item_count=lambda _: ITEMS,
+        run_max_try=1,
+        thresholds=Thresholds(failed_mini_batches=3),
+        tally=Tally(items_total=50, mini_batches_total=5),
+        elsewhere=Elsewhere(mini_batches=4),
+    )
+
+    reason = "4 mini-batches failed (4 of them in other shares of the array); mini_batch_error_threshold is 3"
+    assert dispatcher.begin() == [Conclude("too_many_errors", reason)]

@@ -14,7 +14,7 @@ from random import Random
 import pytest
 from dispatch_books import Books
 
-from mpibatch.core.accounting import Tally, Thresholds
+from mpibatch.core.accounting import Elsewhere, Tally, Thresholds
 from mpibatch.core.dispatch import (
     AttemptFailed,
     AttemptsReturned,
@@ -25,6 +25,7 @@ from mpibatch.core.dispatch import (
     Drop,
     Due,
     Event,
+    FailedElsewhere,
     Grant,
     Later,
     Quarantine,
@@ -109,7 +110,11 @@ class World:
         self.was_live = False
         self.old_events: list[Event] = []
         self.stopping: str | None = None
+        self.elsewhere = Elsewhere()
+        """What other shares of an array have said; mostly there are none."""
+        self.is_share = random.random() < 0.5
         self.conclusion: Conclude | None = None
+        self.ended_by: Event | None = None
         self.seen: Counter[str] = Counter()
 
     def left_by_earlier_sessions(self, number: int) -> list[Piece]:
@@ -212,6 +217,8 @@ class World:
                 if self.stopping is None or at_once:
                     self.stopping = reason
                 self.seen["stopped with attempts out"] += bool(books.open_attempts)
+            case FailedElsewhere(elsewhere):
+                self.elsewhere = elsewhere
             case Due(number):
                 books.due(number)
             case AttemptSucceeded() | AttemptFailed():
@@ -312,6 +319,8 @@ class World:
                 moves += [partial(step, number) for step in (self.die, self.give_up, self.leave)]
         if self.rests:
             moves += [self.due] * 3
+        if self.is_share and self.random.random() < 0.2:
+            moves += [self.fail_elsewhere] * 3
         if books.barred and self.mischief and self.random.random() < 0.2:
             moves += [partial(self.die, number) for number in sorted(books.usable())]
         if self.random.random() < self.mischief:
@@ -398,6 +407,13 @@ class World:
             ]
         )
 
+    def fail_elsewhere(self) -> Event:
+        """More or, as one was started again, less than before."""
+        most = self.random.choice((1, 3, 60))
+        return FailedElsewhere(
+            Elsewhere(items=self.random.randrange(most), mini_batches=self.random.randrange(most))
+        )
+
     def stop(self) -> Event:
         return StopRequested(f"stop {len(self.old_events)}", self.random.random() < 0.3)
 
@@ -438,6 +454,7 @@ class World:
                     books.take_back()
                 case Conclude():
                     self.conclusion = command
+                    self.ended_by = self.old_events[-1] if self.old_events else None
 
     def check_alone(self, piece: Piece) -> None:
         """No work is done twice unless one of those who do it is taken for lost, or copies are wanted."""
@@ -454,8 +471,9 @@ class World:
 
     def too_many(self) -> bool:
         items, batches = self.thresholds.failed_items, self.thresholds.failed_mini_batches
-        return (items is not None and 0 <= items < self.books.failed) or (
-            batches is not None and batches < len(self.books.failed_mini_batches)
+        there = self.elsewhere
+        return (items is not None and 0 <= items < self.books.failed + there.items) or (
+            batches is not None and batches < len(self.books.failed_mini_batches) + there.mini_batches
         )
 
     def too_many_percent(self) -> bool:
@@ -540,6 +558,7 @@ def test_the_worlds_are_of_all_kinds() -> None:
         seen += world.seen
         seen[world.conclusion.verdict] += 1
         seen["by percent"] += world.conclusion.verdict == "too_many_errors" and not world.too_many()
+        seen["too many elsewhere"] += isinstance(world.ended_by, FailedElsewhere) and world.too_many()
     wanted = {
         *("complete", "too_many_errors", "no_workers", "stopped", "failed", "by percent"),
         *("RecordSuccess, lost worker", "RecordFailure, lost worker", "Drop, lost worker"),
@@ -562,6 +581,6 @@ def test_the_worlds_are_of_all_kinds() -> None:
             "used again",
             "held",
         ),
-        "stopped with attempts out",
+        *("stopped with attempts out", "too many elsewhere"),
     }
     assert {name: seen[name] for name in wanted if seen[name] < 3} == {}

@@ -22,7 +22,19 @@ FLOORS: list[tuple[str, ...]] = [
     ("inputs", "outputs"),
     ("runtime",),
     ("slurm", "monitor", "azureml"),
-    ("launch", "local_world", "restarts", "rank", "worker_rank", "start", "dry_run"),
+    (
+        "launch",
+        "local_world",
+        "restarts",
+        "rank",
+        "worker_rank",
+        "start",
+        "dry_run",
+        "doctor",
+        "merge",
+        "company",
+        "submission",
+    ),
     ("cli", "api", "__main__"),
 ]
 """From the ground up. A module or package that is not here has to be given its place first."""

@@ -98,7 +98,7 @@ def test_the_retired_is_counted_out_and_others_do_what_it_had() -> None:
     assert [type(command).__name__ for command in commands] == ["RecordFailure", "Retire", "Remark"]
     assert commands[1] == Retire(0)
     assert isinstance(commands[2], Remark)
-    assert "worker 0" in commands[2].text
+    assert commands[2].workers == [0]
     # Its third attempt is not answered, and others do it; what it says still is not used.
     assert tell(dispatcher, AttemptSucceeded(0, 5, 1, 1, 1.0)) == [Drop(0, 5)]
     assert tell(dispatcher, WorkerReady(0)) == tell(dispatcher, WorkerGone(0)) == []

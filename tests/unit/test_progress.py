@@ -125,6 +125,12 @@ def test_a_plain_line_holds_what_one_wants_to_know() -> None:
     )
 
 
+def test_what_is_still_tried_in_pieces_has_not_ended() -> None:
+    stream = io.StringIO()
+    PlainProgress(stream, Clock()).update(snapshot(half_failed=1))
+    assert stream.getvalue().startswith("digits: 179 of 360 mini-batches")
+
+
 def test_no_time_is_left_where_it_is_unknown_or_all_is_done() -> None:
     for state in (snapshot(remaining_s=None), DONE):
         stream = io.StringIO()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpibatch.core.ranks import Place, Roles, WorkerPlace, assign
+from mpibatch.core.ranks import Place, Roles, Sighting, WorkerPlace, assign, find_places
 
 
 def places(nodes: str) -> list[Place]:
@@ -128,3 +128,32 @@ def test_every_world_has_workers_and_each_rank_one_role(
     if per_node is not None:
         assert len(ranks) <= per_node * (node_count or len(set(nodes)))
     assert bool(roles.idle) <= any("idle" in warning for warning in roles.warnings)
+
+
+def seen(memory: int, task: str = "", tasks: str = "", node: str = "", name: str = "") -> Sighting:
+    return Sighting(memory, f"machine{memory}", task, tasks, node, name)
+
+
+SIGHTINGS = [
+    # Without Slurm, what shares memory is a node.
+    ([seen(0), seen(0), seen(2)], [(0, "machine0"), (0, "machine0"), (2, "machine2")]),
+    # srun has started each of them: nodes are Slurm's, also on one machine.
+    (
+        [seen(0, "0", "3", "0", "n1"), seen(0, "1", "3", "1", "n2"), seen(0, "2", "3", "0", "n1")],
+        [(0, "n1"), (1, "n2"), (0, "n1")],
+    ),
+    # mpirun hands the variables of the batch shell to all.
+    ([seen(0, "0", "2", "0", "n1"), seen(1, "0", "2", "0", "n1")], [(0, "machine0"), (1, "machine1")]),
+    # mpirun in a step of srun, which has started one task a node.
+    ([seen(0, "0", "2", "0", "n1"), seen(0, "0", "2", "0", "n1"), seen(2, "1", "2", "1", "n2"),
+      seen(2, "1", "2", "1", "n2")], [(0, "machine0"), (0, "machine0"), (2, "machine2"), (2, "machine2")]),
+    # A rank without a word of Slurm.
+    ([seen(0, "0", "2", "0", "n1"), seen(0, "1", "2")], [(0, "machine0"), (0, "machine0")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sightings", "expected"), SIGHTINGS)
+def test_nodes_are_what_shares_memory_or_what_slurm_says(
+    sightings: list[Sighting], expected: list[tuple[int, str]]
+) -> None:
+    assert find_places(sightings) == [Place(rank, node, host) for rank, (node, host) in enumerate(expected)]

@@ -392,3 +392,10 @@ def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError) as caught:
         read_status(folder / "none")
     str(caught.value).encode()
+
+
+def test_a_mini_batch_that_is_tried_in_pieces_has_not_ended(tmp_path: Path) -> None:
+    counts = msgspec.structs.replace(MINI_BATCHES, failed=3)
+    write(tmp_path, lease(), progress(mini_batches=counts, half_failed=2))
+    line = "mini-batches  180 of 360 (50 %), 3 failed (2 of them still tried in pieces), 182 attempts"
+    assert line in text(tmp_path).splitlines()

@@ -15,7 +15,8 @@ import support
 from mpibatch.runtime import local_folder
 from mpibatch.runtime.lease import process_started
 from mpibatch.runtime.local_folder import parent_has_died, tell_parent
-from mpibatch.runtime.stops import POLL_S, Signals, StopAsk, Stops
+from mpibatch.runtime.stops import EARLY_S, POLL_S, Signals, StopAsk, Stops
+from mpibatch.runtime.wall_time import WallTime
 
 
 class Asked:
@@ -188,3 +189,17 @@ def test_what_is_ignored_stays_ignored(signal_numbers: list[signal.Signals]) -> 
     for number in signal_numbers:
         signal.raise_signal(number)
     assert signals.got == []
+
+
+@pytest.mark.parametrize(("left_s", "up"), [(EARLY_S + 9, True), (EARLY_S + 11, False)])
+def test_whoever_asks_near_the_end_of_the_wall_time_asks_for_that(
+    left_s: float, up: bool, tmp_path: Path
+) -> None:
+    limit = WallTime(margin_s=10, started_at=0, limit_s=1000, environment={}, clock=lambda: 0.0)
+    now = 1000 - left_s
+    stops = Stops(Signals(), tmp_path / "stop", term_grace_s=20, wall_time=limit, clock=lambda: now)
+    assert stops.poll() is None
+    (tmp_path / "stop").touch()
+    now += POLL_S
+    assert stops.poll() is not None
+    assert (stops.asker, stops.time_was_up) == ("file", up)
