@@ -21,6 +21,7 @@ from mpibatch.runtime.coordinator_log import log_bindings, log_to
 from mpibatch.runtime.devices import view
 from mpibatch.runtime.local_folder import (
     BEGUN_FILE,
+    END_FILE,
     EXIT_CODE_FILE,
     SESSION_FILE,
     beat,
@@ -194,7 +195,10 @@ def coordinate(
     finally:
         progress.close()
     # Again, but without what would throw away what is kept.
-    again = shlex.join(["mpibatch", *(word for word in sys.argv[1:] if word not in ONLY_AT_FIRST)])
+    words = [word for word in sys.argv[1:] if word not in ONLY_AT_FIRST]
+    if words[:1] == ["run"] and END_FILE in os.environ:  # In a batch script.
+        words[0] = "submit"
+    again = shlex.join(["mpibatch", *words])
     _print(summary(ended.result, ended.causes, continue_command=again))
     if element is not None and ended.result.verdict == "complete":
         return _merge(job, progress.say, port, places), ended.orderly

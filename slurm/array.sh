@@ -32,8 +32,8 @@ first_words=()
 step=()
 tasks_per_node=1
 
-# How often this job may be put back into the queue, and how often in a row a lost launch that has finished nothing is
-# launched again.
+# How often this job may be put back into the queue, and how often in a row a start or a launch may finish nothing
+# before there is no other one.
 max_requeues=20
 max_restarts=3
 
@@ -47,7 +47,11 @@ say() { echo "$(date +%H:%M:%S) batch script: $*" >&2; }
 stop_file=$run_folder/.mpibatch/stop
 rm -f "$stop_file"  # Of an earlier start.
 asked=
-ask_to_stop() { if [ -d "$run_folder/.mpibatch" ] && [ ! -e "$stop_file" ]; then touch "$stop_file"; fi; }
+ask_to_stop() {
+    if [ -d "$run_folder/.mpibatch" ] && [ ! -e "$stop_file" ]; then
+        echo "the batch script got $asked" >"$stop_file"
+    fi
+}
 got() {
     # Whoever was there before Slurm is a person who wants an end (mpibatch stop), and no other start.
     if [ -n "$asked" ]; then return; fi
@@ -157,16 +161,27 @@ finished() {
     find "$run_folder/.mpibatch" -name 'session-*.journal' -size +64c -printf '%p %s\n' 2>/dev/null | sort
 }
 
+at_start=$(finished)
+in_vain=$run_folder/.mpibatch/in_vain  # How many starts in a row have finished nothing.
+if [ -z "${MPIBATCH_SUCCESSIONS:-}" ] && [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ]; then rm -f "$in_vain"; fi
+
 # There is more to do than this job has time for: put it back into the queue. Where the site does not allow that, a
 # successor is submitted, which waits for the end of this job.
 continue_later() {
     local starts=$((${SLURM_RESTART_COUNT:-0} + ${MPIBATCH_SUCCESSIONS:-0}))
-    local state
+    local state vain=0
+    # What one start does not finish the next one does not either: mini-batches that are longer than the wall time.
+    if [ "$(finished)" = "$at_start" ]; then vain=$(($(cat "$in_vain" 2>/dev/null || echo 0) + 1)); fi
+    if [ -d "$run_folder/.mpibatch" ]; then echo "$vain" >"$in_vain"; fi
     state=$(squeue --noheader --jobs="$this_job" --format=%T 2>/dev/null)
     if [ "$state" != RUNNING ]; then
-        say "this job is ${state:-gone}: it is not put back into the queue. Submit it again to go on."
+        say "this job is ${state:-gone}: Slurm ends it. If that is for another job, it comes back by itself; else" \
+            "submit it again to go on."
     elif [ "$starts" -ge "$max_requeues" ]; then
         say "this job has been started again $starts times (slurm.max_requeues): submit it again to go on."
+    elif [ "$vain" -gt "$max_restarts" ]; then
+        say "$vain starts in a row have finished nothing, and the next one would not either: see above which keys to" \
+            "change, and submit it again."
     elif scontrol requeue "$this_job"; then
         say "put back into the queue (start $((starts + 1)) of at most $max_requeues more)"
     else

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from mpibatch.core.settings import printable
 from mpibatch.errors import InterruptedByUser, StoppedError
 from mpibatch.runtime.local_folder import parent_has_died, parents_signals
 from mpibatch.runtime.wall_time import WallTime
@@ -24,6 +25,8 @@ EARLY_S = 75.0
 """Slurm may send its signal up to a minute before it should."""
 AT_ONCE = "now"
 """Content of a stop file that gives up what is running."""
+OF_BATCH_SCRIPTS = "the batch script got "
+"""How what batch scripts write there begins: which signal they got."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
@@ -159,7 +162,10 @@ class Stops:
         if asked is None:
             return None
         self._asked_by_file = True
-        return StopAsk(f"asked to by {self._stop_file}", asked.strip() == AT_ONCE)
+        words = asked.strip()
+        if words.startswith(OF_BATCH_SCRIPTS):
+            return StopAsk(printable(words), False)
+        return StopAsk(f"asked to by {self._stop_file}", words == AT_ONCE)
 
     def _by_signals(self, names: list[str], now: float) -> StopAsk:
         self.interrupted = self.interrupted or "SIGINT" in names

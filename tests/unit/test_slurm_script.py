@@ -330,6 +330,39 @@ def test_when_it_is_not_put_back(variables: dict[str, str], words: str, tmp_path
     assert not batch.called("scontrol") and not batch.called("sbatch")
 
 
+@pytest.mark.parametrize(("before", "comes_back"), [("1", True), ("2", False)])
+def test_starts_in_a_row_that_finish_nothing_come_to_an_end(
+    before: str, comes_back: bool, tmp_path: Path
+) -> None:
+    batch = Batch(tmp_path, ["|75 batch|75"], job=job_of(max_restarts=2))
+    (batch.run_folder / ".mpibatch").mkdir(parents=True)
+    (batch.run_folder / ".mpibatch" / "in_vain").write_text(f"{before}\n")
+
+    code, said = batch.run(SLURM_RESTART_COUNT="4")
+
+    assert code == 75 and ("3 starts in a row have finished nothing" in said) == (not comes_back)
+    assert bool(batch.called("scontrol")) == comes_back
+    assert (batch.run_folder / ".mpibatch" / "in_vain").read_text() == f"{int(before) + 1}\n"
+
+
+def test_a_start_that_finishes_something_or_is_a_persons_begins_the_count_anew(tmp_path: Path) -> None:
+    for name, variables, grows in [("a", {"SLURM_RESTART_COUNT": "4"}, True), ("b", {}, False)]:
+        batch = Batch(tmp_path / name, ["|75 batch|75"], job=job_of(max_restarts=2))
+        (batch.run_folder / ".mpibatch").mkdir(parents=True)
+        (batch.run_folder / ".mpibatch" / "in_vain").write_text("2\n")
+        if grows:
+            file = batch.run_folder / ".mpibatch" / "session-0001.journal"
+            srun = batch.stub / "srun"
+            srun.write_text(
+                srun.read_text().replace("#!/bin/bash", f"#!/bin/bash\nprintf %0100d 0 >>'{file}'", 1)
+            )
+
+        assert batch.run(**variables)[0] == 75
+
+        assert batch.called("scontrol") == ["requeue", "77"]
+        assert (batch.run_folder / ".mpibatch" / "in_vain").read_text() == ("0\n" if grows else "1\n")
+
+
 def test_where_requeue_is_refused_a_successor_is_submitted(tmp_path: Path) -> None:
     batch = Batch(tmp_path, ["|75 batch|75"])
     code, said = batch.run(REFUSES="1", MPIBATCH_SUCCESSIONS="2")

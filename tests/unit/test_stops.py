@@ -79,6 +79,12 @@ def test_the_stop_file(content: str, at_once: bool, asked: Asked) -> None:
     assert not asked.stops.interrupted
 
 
+def test_a_batch_script_says_what_it_got(asked: Asked) -> None:
+    asked.file.write_text("the batch script got USR2\n")
+
+    assert asked.poll() == StopAsk("the batch script got USR2", False)
+
+
 def test_files_are_looked_at_now_and_then(asked: Asked) -> None:
     assert asked.poll() is None
     asked.file.touch()
