@@ -71,6 +71,7 @@ def test_who_asked_for_the_end(ask: Callable[[Started, Path], None], want: str, 
         run.wait_to_say("stopping (")
         open_gate(tmp_path)
         assert run.wait_to_end() == 75
+        assert f"mpibatch submit {job}" in run.said
     assert told(tmp_path) == want
 
 
