@@ -69,7 +69,8 @@ def batch_script(
     text = _template().render(
         name=job.name,
         options=lines,
-        run_folder=quoted(run_folder),
+        # A name that begins with - is an option to the commands of the script.
+        run_folder=quoted(f"./{run_folder}" if run_folder.startswith("-") else run_folder),
         array=_elements(job) is not None,
         shares=job.array is None or not job.array.off,
         container=job.slurm.container,

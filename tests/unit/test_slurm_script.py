@@ -222,6 +222,7 @@ ANYTHING = st.text(
 @example(
     words=["a\n#SBATCH --x", "$(touch bad)", "`touch bad`", "\\", "'\"'", "*"], folder="$HOME", image="~"
 )
+@example(words=["x"], folder="-\x80", image="x")
 def test_srun_gets_the_very_words(
     words: list[str], folder: str, image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
