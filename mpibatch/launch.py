@@ -48,8 +48,6 @@ STARTED = "MPIBATCH_STARTED"
 """Variable: when that parent started this world, by `time.monotonic`."""
 FIRST_STARTED = "MPIBATCH_FIRST_STARTED"
 """Variable: when the parent itself was started."""
-ONLY_AT_FIRST = ("--fresh", "--only-failed")
-"""Words of the command line that are left out to continue: they would throw away what is finished."""
 
 
 RANK_0_SPEAKS_S = 5.0

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpibatch.core.first_words import ONLY_AT_FIRST
 from mpibatch.core.framing import encode
 from mpibatch.core.ranks import Place, Roles, Sighting, assign, bound, find_places
 from mpibatch.errors import EXIT_BUG, EXIT_INTERRUPTED, MpibatchError, StoppedError, tell
-from mpibatch.launch import ONLY_AT_FIRST, quiet_exit
+from mpibatch.launch import quiet_exit
 from mpibatch.messages import Dismissed
 from mpibatch.runtime.coordinator_log import log_bindings, log_to
 from mpibatch.runtime.devices import view
@@ -145,7 +146,6 @@ def coordinate(
 ) -> tuple[int, bool]:
     """Run the job, or the share of it that is `element`'s, from rank 0: (exit code, whether the end was orderly).
     `started_at`: when this world was, and `first_started_at` the command, from which the wall time counts."""
-    from mpibatch.core.config import job_warnings
     from mpibatch.monitor.summary import summary
     from mpibatch.runtime.array_folder import run_folder_of
     from mpibatch.runtime.begin import Reused, begin
@@ -154,15 +154,7 @@ def coordinate(
     signals = Signals()
     signals.install()
     try:
-        roles = bound(
-            assign(places, job.process_count_per_node, job.node_count),
-            places,
-            gpus=job.gpus,
-            cpus=job.cpus == "bind",
-            variables=job.environment_variables,
-        )
-        for warning in [*job_warnings(job), *roles.warnings]:
-            progress.say(f"warning: {warning}")
+        roles = _roles(job, places, progress.say)
         wall_time = WallTime(margin_s=job.drain_margin, started_at=first_started_at, limit_s=job.time_limit)
         stop_file = run_folder_of(job, element).stop
         sessions = _Sessions(signals, stop_file, wall_time, roles, *_ports(port, roles, places[0].host))
@@ -194,15 +186,34 @@ def coordinate(
         raise
     finally:
         progress.close()
-    # Again, but without what would throw away what is kept.
-    words = [word for word in sys.argv[1:] if word not in ONLY_AT_FIRST]
-    if words[:1] == ["run"] and END_FILE in os.environ:  # In a batch script.
-        words[0] = "submit"
-    again = shlex.join(["mpibatch", *words])
-    _print(summary(ended.result, ended.causes, continue_command=again))
+    _print(summary(ended.result, ended.causes, continue_command=_continue_command()))
     if element is not None and ended.result.verdict == "complete":
         return _merge(job, progress.say, port, places), ended.orderly
     return ended.result.exit_code, ended.orderly
+
+
+def _roles(job: Job, places: list[Place], say: Callable[[str], None]) -> Roles:
+    """Which ranks work, and what each is bound to. Says what looks like a mistake, in that or in the job."""
+    from mpibatch.core.config import job_warnings
+
+    roles = bound(
+        assign(places, job.process_count_per_node, job.node_count),
+        places,
+        gpus=job.gpus,
+        cpus=job.cpus == "bind",
+        variables=job.environment_variables,
+    )
+    for warning in [*job_warnings(job), *roles.warnings]:
+        say(f"warning: {warning}")
+    return roles
+
+
+def _continue_command() -> str:
+    """This command again, but without what would throw away what is kept."""
+    words = [word for word in sys.argv[1:] if word not in ONLY_AT_FIRST]
+    if words[:1] == ["run"] and END_FILE in os.environ:  # In a batch script.
+        words[0] = "submit"
+    return shlex.join(["mpibatch", *words])
 
 
 def _merge(job: Job, say: Callable[[str], None], port: Port | None, places: list[Place]) -> int:

@@ -15,8 +15,9 @@ from types import FrameType
 
 import msgspec
 
+from mpibatch.core.first_words import ONLY_AT_FIRST
 from mpibatch.errors import EXIT_INTERRUPTED, EXIT_STOPPED, LaunchError, StoppedError, tell
-from mpibatch.launch import FIRST_STARTED, ONLY_AT_FIRST, STARTED, TTY
+from mpibatch.launch import FIRST_STARTED, STARTED, TTY
 from mpibatch.local_world import World, WorldEnd, find_mpiexec, launcher_command
 from mpibatch.runtime.lease import process_started
 from mpibatch.runtime.local_folder import LOCAL_FOLDER, PARENT, SIGNALS_FILE

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mpibatch.core.config import Job
+from mpibatch.core.first_words import ONLY_AT_FIRST
 from mpibatch.core.settings import printable
 from mpibatch.core.shell_lines import container_words, environment_lines, quoted
 from mpibatch.core.slurm_keys import LONGEST_SIGNAL_S, for_sbatch
@@ -21,9 +22,6 @@ from mpibatch.runtime.journal import HEADER_SIZE
 
 if TYPE_CHECKING:
     import jinja2
-
-ONLY_AT_FIRST = ("--fresh", "--only-failed")
-"""Words of the command that later starts of the same job leave out: they would throw away what is finished."""
 
 
 class BatchScript(msgspec.Struct, frozen=True):

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from support import from_anywhere, mpibatch, wait_until, words
 
 from mpibatch.core.config import Job, parse_job
-from mpibatch.slurm.script import ONLY_AT_FIRST, batch_script, program, seen_from
+from mpibatch.core.first_words import ONLY_AT_FIRST
+from mpibatch.slurm.script import batch_script, program, seen_from
 
 ENTRY: dict[str, Any] = {"entry_script": "a.py", "inputs": [{"files": "x"}]}
 
