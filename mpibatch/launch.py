@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from mpibatch.core.launcher_variables import PROMISES, RANKS, RANKS_ONLY
 from mpibatch.core.mpi_kinds import (
     Family,
     dies_of_pmix,
@@ -29,18 +30,6 @@ from mpibatch.slurm.srun_plugins import srun_plugins
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-PROMISES = ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PALS_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Variables in which launchers say how many ranks they start. Not SLURM_NTASKS, which batch shells have too."""
-RANKS = (
-    "PMI_RANK",
-    "OMPI_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "PALS_RANKID",
-    "MV2_COMM_WORLD_RANK",
-    "SLURM_PROCID",
-)
-
 
 TTY = "MPIBATCH_TTY"
 """Variable: the terminal of the parent that started a world here, as rank 0 has none of its own."""
@@ -62,7 +51,7 @@ def promised(environment: Mapping[str, str]) -> int | None:
     if sizes:
         return max(sizes)
     # A launcher that only says which rank this is: MPI has to be asked.
-    return UNKNOWN if any(name in environment for name in ("PMIX_RANK", "PMI_RANK", "PALS_RANKID")) else None
+    return UNKNOWN if any(name in environment for name in RANKS_ONLY) else None
 
 
 def world(environment: Mapping[str, str]) -> MPI.Intracomm | None:

@@ -49,6 +49,8 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
     """By number of the input; empty where all are files."""
     datasets: list[bytes]
     """Each input as the job file has it: `context.dataset`."""
+    tensorflow_v1: bool = False
+    """`import tensorflow` is to give `tensorflow.compat.v1`."""
     error_file: bytes
     """Where tracebacks of the script go, appended."""
     version: str

@@ -124,6 +124,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Launcher's variables (names or `PREFIX_*`) that processors keep."""
     python: str | None = None
     """Interpreter of the processors, absolute; None: this one, or what `environment` says."""
+    tensorflow_v1: bool = False
+    """`import tensorflow` gives scripts `tensorflow.compat.v1`."""
     environment: Environment = Environment()
     """What is made around the processors' interpreter."""
     slurm: SlurmKeys = SlurmKeys()

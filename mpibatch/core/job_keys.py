@@ -45,6 +45,7 @@ SIMPLE: dict[str, Check] = {
     "allow_reuse": flag,
     "gpus": read_gpus,
     "cpus": choice("bind", "none"),
+    "tensorflow_v1": flag,
     "environment_keep": _variable_names,
 }
 ALIASES = ("mini_batch_error_threshold", "allowed_failed_count")

@@ -84,6 +84,8 @@ def load(spec: ProcessorSpec) -> Hooks:
     script = os.fsdecode(spec.script)
     source = os.fsdecode(spec.source_directory) if spec.source_directory is not None else None
     sys.argv = [script, *map(os.fsdecode, spec.argv)]
+    if spec.tensorflow_v1:  # By name, as it lives on a higher floor.
+        importlib.import_module("mpibatch.azureml.tensorflow_v1").stand_in()
     module = _import_dotted(script, source) if spec.is_module else _import_file(script, source)
     return _exports(module, script)
 

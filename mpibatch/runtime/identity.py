@@ -34,7 +34,7 @@ _WORDS = {
     "arguments": ARGUMENTS,
     "side_inputs": "side_inputs or models, or a file of theirs",
     "output": "output_action, append_row_file_name, append_row, append_row_format, add_input_key or order",
-    "settings": "environment, environment_variables or python",
+    "settings": "environment, environment_variables, python or tensorflow_v1",
     "inputs": "the size or time of an input file",
 }
 
@@ -61,7 +61,7 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
                 job.add_input_key,
             ]
         ),
-        "settings": _digest([job.environment_variables, job.python, *_environment(job)]),
+        "settings": _digest([job.environment_variables, job.python, *_environment(job), *_stand_ins(job)]),
     }
     return parts | {"inputs": input_stats(plan)} if inputs else parts
 
@@ -69,6 +69,10 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
 def _environment(job: Job) -> list[Any]:
     """Nothing where none is given, so that runs of earlier versions are what they were."""
     return [msgspec.to_builtins(job.environment)] if job.environment != Environment() else []
+
+
+def _stand_ins(job: Job) -> list[Any]:
+    return ["tensorflow_v1"] if job.tensorflow_v1 else []
 
 
 def input_stats(plan: Plan) -> str:

@@ -114,6 +114,7 @@ def _worker_setup(
             inputs=inputs,
             datasets=[os.fsencode(one.text) for one in job.inputs],
             error_file=os.fsencode(logs["errors"]),
+            tensorflow_v1=job.tensorflow_v1,
             version=mpibatch.__version__,
         ),
         python=None if job.python is None else os.fsencode(job.python),

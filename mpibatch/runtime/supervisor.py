@@ -20,6 +20,7 @@ from pathlib import Path
 
 import mpibatch
 from mpibatch.core.framing import FrameReader, frame
+from mpibatch.core.launcher_variables import of_a_launcher
 from mpibatch.messages import FromProcessor, ToProcessor
 from mpibatch.runtime.clock import CLOCK_BYTES, Clock
 from mpibatch.runtime.deaths import Death
@@ -30,22 +31,6 @@ _MOST_AT_ONCE = 16 << 20
 _STDERR_TAIL_BYTES = 4096
 _STDERR_TAIL_LINES = 15
 
-# FACTS, MPI: what a child that might import MPI must not see.
-LAUNCHER_PREFIXES = (
-    "PMI_", "PMIX_", "OMPI_", "PRTE_", "HYDI_", "HYDRA_", "MPIR_", "I_MPI_", "PALS_", "MPI_LOCAL", "OPAL_",
-    "SLURM_STEP", "SLURM_TASK", "SLURM_SRUN_", "SLURM_LAUNCH_", "MPIBATCH_",
-)  # fmt: skip
-LAUNCHER_NAMES = frozenset(
-    (
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-        "SLURM_NODEID",
-        "SLURM_GTIDS",
-        "SLURM_MPI_TYPE",
-        "SLURM_PMIX_MAPPING_SERV",
-    )
-)
-
 
 def processor_environment(keep: list[str], extra: dict[str, str]) -> dict[str, str]:
     """This process's environment without what the launcher set, but with `keep` (names or `PREFIX_*`)."""
@@ -53,11 +38,7 @@ def processor_environment(keep: list[str], extra: dict[str, str]) -> dict[str, s
     def kept(name: str) -> bool:
         return any(name.startswith(k[:-1]) if k.endswith("*") else name == k for k in keep)
 
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if kept(name) or not (name.startswith(LAUNCHER_PREFIXES) or name in LAUNCHER_NAMES)
-    }
+    environment = {name: value for name, value in os.environ.items() if kept(name) or not of_a_launcher(name)}
     return {**environment, **extra}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from mpibatch.core.launcher_variables import of_one_rank
 from mpibatch.core.settings import printable
 from mpibatch.errors import ConfigError, LaunchError
 from mpibatch.runtime.files import storing, write_whole
@@ -27,12 +28,6 @@ _UNREACHABLE = re.compile(
     r"|cannot stat file|unable to process configuration|munge|protocol authentication|communication connection",
     re.IGNORECASE,
 )
-
-_OF_A_RANK = re.compile(
-    r"MPIBATCH_|PMI_(FD|ID|JOBID|PORT|RANK|SIZE|SPAWNED)$|PMIX_(?!MCA_)|PALS_|OMPI_COMM_WORLD_|MV2_COMM_WORLD_"
-)
-"""Variables of one process that a launcher has started, as an interactive shell in a job is: MPI in a new job would
-look for that launcher. What people set (PMI_NO_FORK, PMIX_MCA_...) is not among them."""
 
 
 class Submitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +103,7 @@ def submitted_words(run_folder: str) -> str | None:
 def for_a_new_job(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables that a new job may inherit, also where this is a part of another one: `sbatch` passes all on, and
     what the old job says of itself, the new one's `srun` would take for its own options."""
-    kept = {name: value for name, value in environment.items() if not _OF_A_RANK.match(name)}
+    kept = {name: value for name, value in environment.items() if not of_one_rank(name)}
     if "SLURM_JOB_ID" not in environment:
         return kept
     return {
