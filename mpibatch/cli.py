@@ -49,7 +49,7 @@ def run(
     share: str | None,
     dry_run: bool,
 ) -> None:
-    """Run JOB, a YAML file; or go on with it where it stopped.
+    """Run JOB, a YAML file of a job or a pipeline; or go on with it where it stopped.
 
     Under mpirun or srun this process is a rank of the world that they start. Without them, a job of more
     than one process starts mpiexec here.
@@ -140,9 +140,14 @@ def stop(folder: str) -> None:
 def status(folder: str, as_json: bool) -> None:
     """Tell how the run in FOLDER stands, from its files alone."""
     from mpibatch.monitor.array_status import array_text, read_array
+    from mpibatch.monitor.pipeline_status import pipeline_text, read_pipeline
     from mpibatch.monitor.status import read_status, status_json, status_text
 
     _refuse_unbegun(folder)
+    pipeline = read_pipeline(Path(folder))
+    if pipeline is not None:
+        click.echo(status_json(pipeline) if as_json else pipeline_text(pipeline))
+        return
     array = read_array(Path(folder))
     if array is not None:
         click.echo(status_json(array) if as_json else array_text(array))
@@ -170,6 +175,20 @@ def doctor(
     if text:
         click.echo(text)
     sys.exit(code)
+
+
+@cli.command()
+@click.argument("file", type=click.Path())
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a key of FILE, as for run.")
+def convert(file: str, sets: tuple[str, ...]) -> None:
+    """Print what FILE, an Azure ML YAML file, is as a job or pipeline file of mpibatch's own.
+
+    Paths in it are relative to the folder of FILE. run, submit and doctor take FILE itself as well.
+    """
+    from mpibatch.runtime.conversion import converted
+
+    # Bytes, as paths may be no UTF-8.
+    click.echo(converted(file, sets=sets).encode("utf-8", "surrogateescape"), nl=False)
 
 
 @cli.command()

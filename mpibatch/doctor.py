@@ -65,12 +65,14 @@ def doctor(
 
 
 def _load(job_file: str | None, sets: Sequence[str], output: str | None) -> tuple[Job | None, list[Finding]]:
-    from mpibatch.runtime.jobfile import load_job
+    from mpibatch.core.pipeline import Pipeline, as_one_job
+    from mpibatch.runtime.pipeline_file import load_any
 
     if job_file is None:
         return None, []
     try:
-        return load_job(job_file, sets=sets, output=output), []
+        loaded = load_any(job_file, sets=sets, output=output)
+        return (as_one_job(loaded) if isinstance(loaded, Pipeline) else loaded), []
     except MpibatchError as error:
         return None, [Finding("job", "wrong", str(error))]
 

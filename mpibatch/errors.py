@@ -66,6 +66,15 @@ class RunFolderError(MpibatchError):
     exit_code = EXIT_USAGE
 
 
+class OtherRunError(RunFolderError):
+    """The run in the folder is not that of the job as it is now. A pipeline makes it anew, where that is its own."""
+
+    def __init__(self, words: str, changed: str = "") -> None:
+        """`changed`: what differs, in words."""
+        super().__init__(words)
+        self.changed = changed
+
+
 class LaunchError(MpibatchError):
     """The MPI launcher and this program do not fit together: change how it is started."""
 

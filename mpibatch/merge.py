@@ -32,8 +32,11 @@ def merge(folder: Path, say: Callable[[str], None]) -> tuple[str, int]:
     return _merged_words(whole, result), result.exit_code
 
 
-def merge_if_last(whole: RunFolder, keys: ArrayKeys | None, say: Callable[[str], None]) -> tuple[str, int]:
-    """After a share was complete: merge if all are, and the job wants it. Words, and the exit code.
+def merge_if_last(
+    whole: RunFolder, keys: ArrayKeys | None, say: Callable[[str], None], asked: Callable[[], None]
+) -> tuple[str, int]:
+    """After a share was complete: merge if all are, and the job wants it. Words, and the exit code. `asked` raises
+    where somebody asks to stop.
 
     Each element looks after its own result is there. So of two that end at the same moment at least one finds all
     complete; where both do, the second waits for the first, and finds all done, or, if the first was lost, does it.
@@ -47,7 +50,7 @@ def merge_if_last(whole: RunFolder, keys: ArrayKeys | None, say: Callable[[str],
             f"This share is complete, as {complete} of {division.count} are now; the last one to be merges them.",
             EXIT_COMPLETE,
         )
-    result = merge_shares(whole, division, say, wait=True)
+    result = merge_shares(whole, division, say, wait=True, asked=asked)
     words = _merged_words(whole, result)
     return f"The {division.count} shares of the array, merged:\n{words}", result.exit_code
 
@@ -55,7 +58,8 @@ def merge_if_last(whole: RunFolder, keys: ArrayKeys | None, say: Callable[[str],
 def _merged_words(whole: RunFolder, result: JobResult) -> str:
     going_on = (
         "shares that are complete stay as they are: repair the cause, remove the folders below"
-        f" {shown(str(whole.root / 'shares'))} whose failed_items.jsonl is not empty, and start these elements again"
+        f" {shown(str(whole.root / 'shares'))} whose failed_items.jsonl is not empty, and start these elements again."
+        f" Where only finalize() has failed: mpibatch merge {shown(str(whole.root))}"
     )
     return summary(result, [], continue_command="", going_on=going_on)
 

@@ -25,6 +25,34 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the survey found that readers need, in a form of the format's own."""
 
 
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is around a processor, as its script may ask: see `mpibatch.entry`, and the shim in `mpibatch.azureml`."""
+
+    process: str
+    """process000, process001, ... on its node."""
+    node: str
+    """The node's name, as its folders of logs have it."""
+    run: str
+    """The job's name."""
+    log_file: bytes
+    """Where `EntryScript().logger` writes."""
+    output_dir: bytes
+    """The run folder; that of the whole for a share of an array."""
+    metrics_file: bytes
+    """This processor's own, to which `Run.log` and the like append."""
+    logging_level: str = "INFO"
+    models: dict[str, bytes] = {}
+    side_inputs: dict[str, bytes] = {}
+    side_outputs: dict[str, bytes] = {}
+
+
+class Finalize(msgspec.Struct, frozen=True, kw_only=True):
+    """What a processor without mini-batches is for: `init()`, then `finalize(output_file)`, then `shutdown()`."""
+
+    output_file: bytes | None
+    """The file of all rows, which the script may change; None: rows are not collected."""
+
+
 class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
     """All that a processor needs to know before its first mini-batch: its first frame."""
 
@@ -49,8 +77,16 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True, tag="spec"):
     """By number of the input; empty where all are files."""
     datasets: list[bytes]
     """Each input as the job file has it: `context.dataset`."""
+    concurrency: int = 1
+    """Mini-batches that run at a time."""
+    run_timeout_s: float = float("inf")
+    """Of one mini-batch, where an event loop has to see to it."""
     tensorflow_v1: bool = False
     """`import tensorflow` is to give `tensorflow.compat.v1`."""
+    surroundings: Surroundings | None = None
+    """None: the script finds what there is outside of a run."""
+    finalize: Finalize | None = None
+    """None: it is for mini-batches."""
     error_file: bytes
     """Where tracebacks of the script go, appended."""
     version: str
@@ -131,10 +167,12 @@ class Dismissed(msgspec.Struct, frozen=True, tag="dismissed"):
 ToWorker = WorkerSetup | Grant | Recall | Pull | Ping | Release | Dismissed
 
 
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
+class Ready(msgspec.Struct, frozen=True, tag="ready", omit_defaults=True):
     """Worker to coordinator, processor to worker: `init()` is done. `init_s`: seconds it took."""
 
     init_s: float
+    finalizes: bool = False
+    """The script has a `finalize()`. One that is there for it has not called `init()` if it has none."""
 
 
 class Announced(msgspec.Struct, frozen=True, array_like=True):
@@ -200,6 +238,12 @@ class PassedOver(msgspec.Struct, frozen=True, tag="passed_over"):
     attempt: int
 
 
+class Finalized(msgspec.Struct, frozen=True, tag="finalized"):
+    """Processor to rank 0: `finalize()` has returned, or raised `error`."""
+
+    error: ErrorReport | None
+
+
 class Finish(msgspec.Struct, frozen=True, tag="finish"):
     """Worker to processor: no more mini-batches; call `shutdown()` and end."""
 
@@ -228,4 +272,4 @@ class Staged(msgspec.Struct, frozen=True, tag="staged"):
 
 ToStager = Wanted | Used
 ToProcessor = ProcessorSpec | Grant | Finish
-FromProcessor = Ready | Outcomes | InitFailed | PassedOver
+FromProcessor = Ready | Outcomes | InitFailed | PassedOver | Finalized

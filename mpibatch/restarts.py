@@ -39,6 +39,8 @@ class Restarts(msgspec.Struct, frozen=True, kw_only=True):
     """After so many seconds without a sign of rank 0 it is taken for frozen."""
     run_folder: str
     """Where it shows what a world has finished."""
+    of_steps: list[str] = []
+    """Of a pipeline: the run folders of its steps, where that shows as well."""
 
 
 class _Parent:
@@ -91,8 +93,9 @@ def run_world(arguments: Sequence[str], ranks: int, started_at: float, restarts:
     parent = _Parent()
     parent.install()
     folder = RunFolder(restarts.run_folder)
+    folders = [folder, *map(RunFolder, restarts.of_steps)]
     words = list(arguments)
-    done, number, fruitless = _finished(folder), 0, 0
+    done, number, fruitless = _finished(folders), 0, 0
     while True:
         stop_file = _changed(folder.stop)
         began_at = time.monotonic() if number else started_at
@@ -106,7 +109,7 @@ def run_world(arguments: Sequence[str], ranks: int, started_at: float, restarts:
             )
         if ended.in_session:
             words = [word for word in words if word not in ONLY_AT_FIRST]
-        done, before = _finished(folder), done
+        done, before = _finished(folders), done
         fruitless = fruitless + 1 if number and done == before else 0
         asked = parent.asked or _changed(folder.stop) not in (None, stop_file)
         if asked or number >= restarts.most or fruitless >= MOST_FRUITLESS:
@@ -162,16 +165,17 @@ def _tell_lost(ended: WorldEnd, restarts: int, fruitless: int, *, dropped: bool)
     )
 
 
-def _finished(folder: RunFolder) -> dict[str, int]:
+def _finished(folders: Sequence[RunFolder]) -> dict[str, int]:
     """How long each journal is, without its header: it grows with what is finished. Those of surveys too."""
     from mpibatch.runtime.journal import HEADER_SIZE
 
     sizes = {}
-    with contextlib.suppress(OSError):
-        for journal in folder.private.rglob("session-*.journal"):
-            size = journal.stat().st_size - HEADER_SIZE
-            if size > 0:
-                sizes[str(journal)] = size
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for journal in folder.private.rglob("session-*.journal"):
+                size = journal.stat().st_size - HEADER_SIZE
+                if size > 0:
+                    sizes[str(journal)] = size
     return sizes
 
 

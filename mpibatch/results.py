@@ -91,3 +91,5 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Both over the last seconds, not since the start."""
     remaining_s: float | None
     """Estimate; None before it can be made."""
+    finalizing: bool = False
+    """`finalize()` of the script is running: all rows are there."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from mpibatch.core.pipeline import Pipeline, as_one_job
 from mpibatch.errors import LaunchError, tell
 from mpibatch.launch import FIRST_STARTED, TTY, end_before_world, promised, speaks_for_all, world
 from mpibatch.runtime.local_folder import EXIT_CODE_FILE, tell_batch_code, tell_parent
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from mpibatch.core.config import Job
+    from mpibatch.monitor.progress import Progress
     from mpibatch.runtime.transport import Port
 
 
@@ -32,16 +34,22 @@ def start(
     """Run the job file at `path`, in whatever role this process has; its exit code."""
     asked = _Asked(path, sets, output, fresh, only_failed, share)
     if promised(os.environ) is None:
-        job = asked.load()
+        job, of_steps = asked.load(), list[str]()
+        if isinstance(job, Pipeline):
+            of_steps = [step.job.output for step in job.steps]
+            job = as_one_job(job)
         processes = _local_processes(job)
         if processes > 1:
             from mpibatch.core.shares import find_element
             from mpibatch.restarts import Restarts, run_world
             from mpibatch.runtime.array_folder import run_folder_of
 
-            folder = run_folder_of(job, find_element(os.environ, asked.share, job.array))
+            element = None if of_steps else find_element(os.environ, asked.share, job.array)
             restarts = Restarts(
-                most=job.max_restarts, patience_s=job.heartbeat_timeout, run_folder=str(folder.root)
+                most=job.max_restarts,
+                patience_s=job.heartbeat_timeout,
+                run_folder=str(run_folder_of(job, element).root),
+                of_steps=of_steps,
             )
             return run_world(sys.argv[1:], processes, started_at, restarts)
         return _rank(None, asked, started_at)
@@ -68,10 +76,13 @@ class _Asked(NamedTuple):
     only_failed: bool
     share: str | None
 
-    def load(self) -> Job:
-        from mpibatch.runtime.jobfile import load_job
+    def load(self) -> Job | Pipeline:
+        from mpibatch.runtime.pipeline_file import load_any, refuse_options
 
-        return load_job(self.path, sets=self.sets, output=self.output)
+        loaded = load_any(self.path, sets=self.sets, output=self.output)
+        if isinstance(loaded, Pipeline):
+            refuse_options(loaded, only_failed=self.only_failed, share=self.share)
+        return loaded
 
 
 def _local_processes(job: Job) -> int:
@@ -79,7 +90,7 @@ def _local_processes(job: Job) -> int:
         raise LaunchError(
             f"node_count: {job.node_count} needs a launcher that reaches other machines: start it with"
             f" srun or mpirun (mpirun -n {(job.node_count or 1) * (job.process_count_per_node or 1)} mpibatch run"
-            f" {os.path.basename(job.job_file)}), or set node_count: 1 to run here."
+            f" {os.path.basename(job.job_file)}), or run it here with --set node_count=1."
         )
     return job.process_count_per_node or 1
 
@@ -94,9 +105,20 @@ def _rank(comm: MPI.Intracomm | None, asked: _Asked, started_at: float) -> int:
 
     def work(port: Port | None) -> tuple[int, bool]:
         from mpibatch.core.shares import find_element
-        from mpibatch.monitor.progress import make_progress
 
         job = asked.load()
+        if isinstance(job, Pipeline):
+            from mpibatch.pipeline_rank import coordinate_pipeline
+
+            return coordinate_pipeline(
+                job,
+                places=places,
+                port=port,
+                fresh=asked.fresh,
+                progress_of=_progress_of,
+                started_at=started_at,
+                first_started_at=float(os.environ.get(FIRST_STARTED, started_at)),
+            )
         return coordinate(
             job,
             places=places,
@@ -104,9 +126,15 @@ def _rank(comm: MPI.Intracomm | None, asked: _Asked, started_at: float) -> int:
             fresh=asked.fresh,
             only_failed=asked.only_failed,
             element=find_element(os.environ, asked.share, job.array),
-            progress=make_progress(sys.stderr, os.environ.get(TTY), job.name, time.monotonic),
+            progress=_progress_of(job.name),
             started_at=started_at,
             first_started_at=float(os.environ.get(FIRST_STARTED, started_at)),
         )
 
     return be_coordinator(comm, places, work)
+
+
+def _progress_of(name: str) -> Progress:
+    from mpibatch.monitor.progress import make_progress
+
+    return make_progress(sys.stderr, os.environ.get(TTY), name, time.monotonic)

@@ -15,15 +15,19 @@ import msgspec
 
 from mpibatch.core.config import Job, job_warnings
 from mpibatch.core.mpi_kinds import fitting_plugin, mpi_family
+from mpibatch.core.pipeline import Pipeline, as_one_job
 from mpibatch.core.shell_lines import quoted
 from mpibatch.core.slurm_keys import wall_time_warnings
 from mpibatch.errors import InterruptedByUser, MpibatchError, RunFolderError
 from mpibatch.monitor.array_status import array_text, read_array
 from mpibatch.monitor.mpi_check import load_mpi
+from mpibatch.monitor.pipeline_status import read_pipeline, running_words
 from mpibatch.monitor.progress import progress_line
 from mpibatch.monitor.status import read_status
 from mpibatch.runtime.array_folder import share_folder
-from mpibatch.runtime.jobfile import check_side_inputs, load_job
+from mpibatch.runtime.jobfile import check_side_inputs
+from mpibatch.runtime.pipeline_file import load_any, missing_words, refuse_only_failed
+from mpibatch.runtime.pipeline_record import read_pipeline_result, refuse_pipeline, refuse_run, result_file
 from mpibatch.runtime.planner import look_for_inputs
 from mpibatch.runtime.programs import check_python
 from mpibatch.runtime.record import any_result
@@ -53,8 +57,13 @@ class Wanted(NamedTuple):
     fresh: bool
     only_failed: bool
 
-    def load(self) -> Job:
-        return load_job(self.path, sets=self.sets, output=self.output)
+    def load(self) -> tuple[Job, Pipeline | None]:
+        """What Slurm is asked for; of a pipeline that is what its largest steps need."""
+        loaded = load_any(self.path, sets=self.sets, output=self.output)
+        if isinstance(loaded, Pipeline):
+            refuse_only_failed(loaded, only_failed=self.only_failed)
+            return as_one_job(loaded), loaded
+        return loaded, None
 
     def words(self, job_file: str, output: str | None) -> list[str]:
         """The command `run` and what it takes."""
@@ -66,20 +75,21 @@ class Wanted(NamedTuple):
 
 def script_text(wanted: Wanted) -> str:
     """The batch script for people: with paths as they were given, to be submitted from this folder."""
-    job = wanted.load()
+    job, pipeline = wanted.load()
     command = [*program(job, None), *wanted.words(wanted.path, wanted.output)]
-    return batch_script(job, command=command, run_folder=seen_from(os.getcwd(), job.output)).text
+    run_folder = seen_from(os.getcwd(), job.output)
+    return batch_script(job, command=command, run_folder=run_folder, step_folders=_folders(pipeline)).text
 
 
 def submit_job(wanted: Wanted, *, wait: bool) -> int:
     """Check and submit it; with `wait`, follow it to its end. The exit code. Raises an MpibatchError where the job is
     wrong, where Slurm does not take it, or where one is there for this run folder already."""
-    job = wanted.load()
+    job, pipeline = wanted.load()
     beside = Beside(job.output)
-    _check(job, wanted, beside)
+    _check(job, pipeline, wanted, beside)
     elements = job.array.elements if job.array is not None else None
     before = _results(job.output, *([""] if elements is None else map(str, range(elements))))
-    script = _script(wanted, job, beside)
+    script = _script(wanted, job, pipeline, beside)
     beside.write_script(script.text)
     submitted = Submitted(job=submit(script, beside.script, _say), elements=elements)
     beside.keep(submitted)
@@ -92,20 +102,36 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _check(job: Job, wanted: Wanted, beside: Beside) -> None:
+def _check(job: Job, pipeline: Pipeline | None, wanted: Wanted, beside: Beside) -> None:
     """All that `run` would refuse, as far as it can be seen from here without much ado."""
-    for warning in [*job_warnings(job), *wall_time_warnings(job.slurm, job.drain_margin)]:
+    for warning in wall_time_warnings(job.slurm, job.drain_margin):
+        _say(f"warning: {warning}")
+    folder = RunFolder(job.output)
+    refuse_foreign(folder)
+    if pipeline is None:
+        _check_job(job)
+        refuse_pipeline(folder)
+        if not wanted.fresh:
+            refuse_other_job(folder, job)
+    else:
+        refuse_run(folder)
+        for number, step in enumerate(pipeline.steps):
+            # Of later steps the inputs may yet be made; what is missing is told of.
+            _check_job(step.job, looks=number == 0)
+        for words in [*(f"warning: {remark}" for remark in pipeline.remarks), *missing_words(pipeline)]:
+            _say(words)
+    _refuse_second(job, beside)
+
+
+def _check_job(job: Job, *, looks: bool = True) -> None:
+    """`looks`: for what it takes."""
+    for warning in job_warnings(job):
         _say(f"warning: {warning}")
     if program(job, sys.executable) != ["mpibatch"] and not job.environment.by_shell:
         check_python(job)  # Otherwise it is made on the nodes, and may be there only.
-    if job.prepare is None:
+    if job.prepare is None and looks:
         check_side_inputs(job)
         look_for_inputs(job)
-    folder = RunFolder(job.output)
-    refuse_foreign(folder)
-    if not wanted.fresh:
-        refuse_other_job(folder, job)
-    _refuse_second(job, beside)
 
 
 def _refuse_second(job: Job, beside: Beside) -> None:
@@ -128,11 +154,16 @@ def _refuse_second(job: Job, beside: Beside) -> None:
 
 def _is_running(output: str) -> bool:
     with contextlib.suppress(MpibatchError):  # No run is there, or one that the new start will judge.
-        return read_status(Path(output)).state == "running"
+        pipeline = read_pipeline(Path(output))
+        return (pipeline or read_status(Path(output))).state == "running"
     return False
 
 
-def _script(wanted: Wanted, job: Job, beside: Beside) -> BatchScript:
+def _folders(pipeline: Pipeline | None) -> list[str]:
+    return [] if pipeline is None else [step.job.output for step in pipeline.steps]
+
+
+def _script(wanted: Wanted, job: Job, pipeline: Pipeline | None, beside: Beside) -> BatchScript:
     """With absolute paths and this interpreter: it may be submitted again from anywhere."""
     run_words = wanted.words(job.job_file, None if wanted.output is None else job.output)
     is_array = job.array is not None and job.array.elements is not None
@@ -142,6 +173,7 @@ def _script(wanted: Wanted, job: Job, beside: Beside) -> BatchScript:
         run_folder=job.output,
         log=beside.log_pattern(array=is_array),
         work_dir=os.getcwd(),
+        step_folders=_folders(pipeline),
     )
 
 
@@ -208,6 +240,9 @@ def _progress(job: Job, submitted: Submitted) -> str:
         if submitted.elements is not None:
             array = read_array(Path(job.output))
             return array_text(array).splitlines()[1] if array is not None else ""
+        pipeline = read_pipeline(Path(job.output))
+        if pipeline is not None:
+            return running_words(pipeline)
         status = read_status(Path(job.output))
         if status.state == "running" and status.progress is not None:
             return progress_line(status.progress)
@@ -218,7 +253,8 @@ def _left(job: Job, end: End, before: dict[str, int]) -> int | None:
     """The exit code in the result that the run has left since the submission."""
     if _results(job.output, end.element).items() <= before.items():
         return None
-    result = any_result(_run_folder(job.output, end.element))
+    folder = _run_folder(job.output, end.element)
+    result = any_result(folder) or read_pipeline_result(folder)
     return result.exit_code if result is not None else None
 
 
@@ -243,8 +279,10 @@ def _results(output: str, *elements: str) -> dict[str, int]:
     """When the results of the run, or of its shares, were written, by the element's number."""
     found = {}
     for element in elements:
-        with contextlib.suppress(OSError):
-            found[element] = _run_folder(output, element).result.stat().st_mtime_ns
+        folder = _run_folder(output, element)
+        for file in (folder.result, result_file(folder)):  # There is one or the other.
+            with contextlib.suppress(OSError):
+                found[element] = file.stat().st_mtime_ns
     return found
 
 

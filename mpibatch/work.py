@@ -75,7 +75,13 @@ class Members(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="membe
     """Bytes of each, uncompressed."""
 
 
-Source = Paths | Slice | Slices | Members
+class Numbers(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="numbers"):
+    """What the items of a piece are, for inputs without data: this number and those that follow it."""
+
+    first: int
+
+
+Source = Paths | Slice | Slices | Members | Numbers
 
 
 class Assignment(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -95,6 +101,8 @@ class Assignment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     source: Source
     keys: dict[str, Any] | None = None
     """Values of the partition keys: `context.partition_key_value`."""
+    alone: bool = False
+    """Nothing may run beside it in its processor."""
 
 
 class ErrorReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -169,6 +177,8 @@ class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed
     cause: Cause
     error: ErrorReport
     run_s: float = 0.0
+    deadly: bool = False
+    """Its processor has not survived it."""
 
 
 Outcome = Succeeded | Failed

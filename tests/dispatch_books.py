@@ -7,6 +7,7 @@ grants. It shares no code with `mpibatch.core`, and keeps everything in the plai
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from mpibatch.core.events import (
     AttemptFailed,
@@ -33,6 +34,8 @@ class State:
         self.limit = limit
         self.half = half
         self.tries = self.spared = self.losses = 0
+        self.alone = False
+        """It has killed what it ran in, or may have."""
         self.rest: int | None = None
         """It rests until `Due` with this number."""
         self.copies = 0
@@ -54,8 +57,16 @@ class Books:
     """`counts`: items of the mini-batches; `left`: the pieces of each that are to be done, in order."""
 
     def __init__(
-        self, counts: list[int], left: list[list[Piece]], max_try: int, nodes: list[int], *, isolate: bool
+        self,
+        counts: list[int],
+        left: list[list[Piece]],
+        max_try: int,
+        nodes: list[int],
+        *,
+        isolate: bool,
+        concurrency: int = 1,
     ) -> None:
+        self.concurrency = concurrency
         self.counts = counts
         self.max_try = max_try
         self.nodes = nodes
@@ -175,6 +186,7 @@ class Books:
         state = self.open.get(one.piece)
         assert state is not None, f"{one}: it is not open"
         assert one.retry == state.tries
+        assert one.alone == state.alone
         assert state.rest is None, f"{one}: it rests"
         if self.live(state):
             state.copies += 1
@@ -254,18 +266,31 @@ class Books:
         self.give_back(worker, self.of_worker(worker))
         self.lost.discard(worker)
 
-    def lose(self, worker: int) -> list[Command]:
-        """The loss of a worker counts against the piece that it was at, once an attempt, and against no other."""
+    def running(self, worker: int) -> list[int]:
+        """The attempts that the worker may be at: the first ones, but nothing beside one that has to be alone."""
+        mine = self.of_worker(worker)[: self.concurrency]
+        alone = [place for place, attempt in enumerate(mine) if self.state_of[attempt].alone]
+        return mine[: max(1, alone[0])] if alone else mine
+
+    def lose(self, worker: int, too_many: Callable[[], bool]) -> list[Command]:
+        """The loss of a worker counts against the pieces that it was at, once an attempt, and against no other."""
+        running = self.running(worker)
         self.lost.add(worker)
         self.ready.discard(worker)
         mine = self.of_worker(worker)
         records: list[Command] = []
-        if mine and mine[0] not in self.blamed and self.state_of[mine[0]].piece in self.open:
-            self.blamed.add(mine[0])
-            state = self.state_of[mine[0]]
+        suspects = [
+            one for one in running if one not in self.blamed and self.state_of[one].piece in self.open
+        ]
+        for attempt in suspects:
+            self.blamed.add(attempt)
+            state = self.state_of[attempt]
             state.losses += 1
+            state.alone |= self.concurrency > 1
             if state.losses > 3 and not self.live(state):
-                records = self.split_or_fail(state, LOST, RecordLoss(state.piece, state.losses))
+                records += self.split_or_fail(state, LOST, RecordLoss(state.piece, state.losses))
+                if too_many():
+                    return records
         self.not_at(mine)
         return records
 
@@ -299,6 +324,7 @@ class Books:
         self.check_spared(event.worker, state, charged=charged)
         state.failed_on.add(event.worker)
         state.tries += charged
+        state.alone |= event.deadly
         if not charged and event.worker not in self.barred:
             state.spared += 1
         final = charged and state.tries >= state.limit and not self.live(state)
@@ -354,6 +380,7 @@ class Books:
         for first, stop in ((piece.first, middle), (middle, piece.first + piece.count)):
             half = State(Piece(piece.mini_batch, first, stop - first), state.tries + 1, half=True)
             half.tries, half.losses, half.failed_on = state.tries, state.losses, set(state.failed_on)
+            half.alone = state.alone
             self.open[half.piece] = half
         return [RecordSplit(piece, middle)]
 

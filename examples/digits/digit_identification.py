@@ -1,6 +1,9 @@
-"""Entry script: tells which digit is in each image of a mini-batch."""
+"""Entry script: tells which digit is in each image of a mini-batch.
 
-import argparse
+Written as for Azure ML and TensorFlow 1, and runs there and here without a change: mpibatch stands in for
+azureml.core where that is not installed, and `tensorflow_v1: true` of the job for TensorFlow 1.
+"""
+
 import os
 
 # Before the import: no start-up logs, and the same arithmetic on every machine.
@@ -8,7 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np
-import tensorflow.compat.v1 as tf
+import tensorflow as tf
+from azureml.core import Model
 from PIL import Image
 
 session = None
@@ -18,19 +22,13 @@ def init():
     """Loads the model; called once in each process, before its first mini-batch."""
     global session  # noqa: PLW0603  (what init() loads and run() uses has to live in the module)
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True, help="folder of the checkpoint mnist-tf.model")
-    # parse_known_args, as mpibatch adds arguments of its own.
-    args, _ = parser.parse_known_args()
-
+    checkpoint = os.path.join(Model.get_model_path("mnist"), "mnist-tf.model")
     # Many of these processes share a machine, so each takes one core, and of a GPU's memory what it needs.
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     config.gpu_options.allow_growth = True
-    session = tf.Session(graph=tf.Graph(), config=config)
-    with session.graph.as_default():
-        checkpoint = os.path.join(args.model, "mnist-tf.model")
-        saver = tf.train.import_meta_graph(checkpoint + ".meta")
-        saver.restore(session, checkpoint)
+    tf.reset_default_graph()
+    session = tf.Session(config=config)
+    tf.train.import_meta_graph(checkpoint + ".meta").restore(session, checkpoint)
 
 
 def run(mini_batch):

@@ -6,33 +6,34 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mpibatch.core.argument_settings import RANK_MINI_BATCHES, SETTINGS
 from mpibatch.core.settings import Problems, Wrong, did_you_mean, printable, text
 
 HEADER_ARGUMENT = "--append_row_dataframe_header"
-"""The one system argument that works when it is given among the job's arguments."""
+"""Sets how rows are written: see `runtime.jobfile.row_settings`."""
 
+_EFFECTIVE = (HEADER_ARGUMENT[2:], RANK_MINI_BATCHES, *SETTINGS)
+"""What sets something where it stands among the job's arguments."""
 _JOB_KEYS = (
     "mini_batch_size",
     "process_count_per_node",
     "node_count",
     "logging_level",
-    "error_threshold",
-    "mini_batch_error_threshold",
-    "allowed_failed_count",
-    "allowed_failed_percent",
     "run_invocation_timeout",
     "run_max_try",
     "output_action",
     "append_row_file_name",
 )
+"""Arguments that Azure ML makes of the job's settings, and refuses among a job's own: they have keys."""
 _WITHOUT_MEANING = (
-    "progress_update_timeout",
     "task_overhead_timeout",
     "first_task_creation_timeout",
     "resource_monitor_interval",
     "copy_logs_to_parent",
+    "push_metrics_to_parent",
+    "metrics_name_prefix",
 )
-"""What Azure ML takes as arguments, and this version does not."""
+"""What Azure ML takes as arguments, and has no meaning here."""
 _NEARLY = 0.88
 """How alike two names must be, of 1, for a mistyped one."""
 
@@ -92,19 +93,24 @@ def read_arguments(problems: Problems, value: Any, values: Mapping[str, str]) ->
 
 
 def suspicious_arguments(arguments: Sequence[str]) -> list[str]:
-    """A warning for each argument that is a system one, or nearly one: it sets nothing."""
-    warnings = [_suspicion(argument.partition("=")[0]) for argument in arguments]
-    return [warning for warning in warnings if warning is not None]
+    """A warning for each argument that is a system one, or nearly one, and sets nothing; one for all those of Azure
+    ML that have no meaning here."""
+    names = [argument.partition("=")[0] for argument in arguments]
+    without = dict.fromkeys(name for name in names if _plain(name) in _WITHOUT_MEANING)
+    warnings = [f"arguments that set nothing here: {', '.join(without)}"] if without else []
+    return [*warnings, *(warning for warning in map(_suspicion, names) if warning is not None)]
+
+
+def _plain(argument: str) -> str:
+    return argument[2:].replace("-", "_") if argument.startswith("--") else ""
 
 
 def _suspicion(argument: str) -> str | None:
-    if not argument.startswith("--") or argument == HEADER_ARGUMENT:
+    name = _plain(argument)
+    if not name or argument[2:] in _EFFECTIVE or name in _WITHOUT_MEANING:
         return None
-    name = argument[2:].replace("-", "_")
     if name in _JOB_KEYS:
         return f"argument {argument} is given to the script only: to set it, use the job file's key {name}"
-    if name in _WITHOUT_MEANING:
-        return f"argument {argument} is given to the script only: it sets nothing in this version"
     near = _near_system_name(name)
     if near is None:
         return None
@@ -117,6 +123,6 @@ def _near_system_name(name: str) -> str | None:
         return None
     import difflib
 
-    system = (HEADER_ARGUMENT[2:], *_JOB_KEYS, *_WITHOUT_MEANING)
+    system = (*_EFFECTIVE, *_JOB_KEYS, *_WITHOUT_MEANING)
     found = difflib.get_close_matches(name, system, n=1, cutoff=_NEARLY)
     return found[0] if found else None

@@ -19,8 +19,8 @@ class Work:
     """A piece that was handed out at least once, or that is part of a split mini-batch."""
 
     __slots__ = (
-        "copied", "ended", "failed_on", "family", "limit", "live", "losses", "piece", "queued", "rest", "spared",
-        "tries",
+        "alone", "copied", "ended", "failed_on", "family", "limit", "live", "losses", "piece", "queued", "rest",
+        "spared", "tries",
     )  # fmt: skip
 
     def __init__(self, piece: Piece, family: SplitMiniBatch | None = None) -> None:
@@ -42,6 +42,8 @@ class Work:
         """Number of the rest that it takes before its next try; 0: none."""
         self.ended = False
         self.copied = False
+        self.alone = False
+        """Nothing else may run beside it: it has killed what it ran in, or may have."""
         self.failed_on: set[int] | None = None
         """Workers on which it has failed, or the piece that it is a half of."""
 

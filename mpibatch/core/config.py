@@ -12,23 +12,28 @@ from typing import Any, Literal
 
 import msgspec
 
-from mpibatch.core.arguments import argument_text, read_arguments, suspicious_arguments
+from mpibatch.core.argument_settings import WITH_DATA, argument_settings, rank_mini_batches, without_data
+from mpibatch.core.arguments import read_arguments, suspicious_arguments
 from mpibatch.core.array_keys import ArrayKeys, read_array
 from mpibatch.core.binding import Gpus
 from mpibatch.core.environment_keys import Environment, read_environment
 from mpibatch.core.fault_keys import read_faults
-from mpibatch.core.job_inputs import ArchiveInput, FilesInput, JobInput, ListInput, are_tables
-from mpibatch.core.job_keys import ALIASES, LEGAL_KEYS, MAY_BE_EMPTY, SIMPLE
+from mpibatch.core.job_inputs import ArchiveInput, CountInput, FilesInput, JobInput, ListInput, are_tables
+from mpibatch.core.job_keys import ALIASES, LEGAL_KEYS, MAY_BE_EMPTY, MINI_BATCHES_THAT_FAIL, SIMPLE
 from mpibatch.core.job_name import read_name
 from mpibatch.core.key_hints import key_hint
 from mpibatch.core.mini_batch_size import DEFAULT_TABLE_SIZE, read_file_count, read_table_size, size_warnings
+from mpibatch.core.named_values import placeholders, read_named_values
+from mpibatch.core.output_copy import read_copy
+from mpibatch.core.parallel import check_concurrency
 from mpibatch.core.partition_keys import read_partition_keys
 from mpibatch.core.places import Places, contains, unchanged
 from mpibatch.core.read_inputs import read_inputs
 from mpibatch.core.retry_backoff import RetryBackoff
 from mpibatch.core.row_keys import read_rows
 from mpibatch.core.sets import apply_sets
-from mpibatch.core.settings import Check, Problems, printable, shown, text, whole_number
+from mpibatch.core.settings import Problems, printable, shown, text
+from mpibatch.core.side_outputs import read_side_outputs
 from mpibatch.core.slurm_keys import SlurmKeys, read_slurm
 from mpibatch.core.tables import ByRows, BySize, TableInput
 from mpibatch.errors import ConfigError
@@ -44,9 +49,7 @@ __all__ = [
     "parse_job",
 ]
 
-_PLACE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +68,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     arguments: list[str] = []
     """Placeholders are filled in."""
     inputs: list[JobInput]
-    """All files and lists, or all archives, or all tables."""
+    """All files and lists, or all archives, or all tables, or all counts."""
+    keys_ignored: list[str] = []
+    """The job file has these, and its arguments ask for mini-batches without data."""
     side_inputs: dict[str, str] = {}
     models: dict[str, str] = {}
+    side_outputs: dict[str, str] = {}
+    """Folders that the script writes into."""
     mini_batch_size: int = 10
-    """Files, or members of archives."""
+    """Files, members of archives, or numbers."""
     table_size: BySize | ByRows | None = None
     """What `mini_batch_size` says for tables; None where items are no rows."""
     partition_keys: list[str] = []
@@ -81,6 +88,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     output_action: Literal["append_row", "summary_only"] = "append_row"
     append_row_format: Literal["text", "csv", "jsonl", "parquet", "hdf5"] = "text"
     append_row_file_name: str = "parallel_run_step.txt"
+    copy_output_to: str | None = None
+    """A file, absolute, that is a copy of the rows once the run is complete."""
     append_row: dict[str, Any] = {}
     """`to_csv` keywords of the job file only: see `runtime.jobfile.row_settings` for those in force."""
     add_input_key: bool = False
@@ -110,9 +119,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     init_timeout: float = 600.0
     shutdown_timeout: float = 30.0
     """Seconds that `shutdown()` may take."""
+    finalize_timeout: float = 3600.0
+    """Seconds that `finalize()` may take."""
     term_grace_s: float = 20.0
     process_count_per_node: int | None = None
     node_count: int | None = None
+    concurrency: int = 1
+    """Mini-batches that run in one processor at a time, where `run()` is async."""
     logging_level: Literal["WARNING", "INFO", "DEBUG"] = "INFO"
     allow_reuse: bool = True
     gpus: Gpus | None = None
@@ -136,6 +149,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The site's profile that gave defaults, if there is one."""
     site_keys: list[str] = []
     """Dotted keys that came from it."""
+    remarks: list[str] = []
+    """What people should be told of the file that the job file was made of."""
 
 
 def parse_job(
@@ -162,6 +177,9 @@ def parse_job(
     problems.unknown_keys("", given, LEGAL_KEYS, key_hint)
 
     values: dict[str, Any] = {"job_file": job_file, "job_dir": places.job_dir}
+    if count := rank_mini_batches(problems, given):
+        values["keys_ignored"] = [key for key in WITH_DATA if key in given]
+        given = without_data(given, count)
     for key, check in SIMPLE.items():
         if key in given:
             values[key] = problems.take(key, given[key], check)
@@ -172,26 +190,34 @@ def parse_job(
     values |= _paths(problems, given, places)
     values["name"] = read_name(problems, given, file)
     values |= _inputs(problems, given, places)
-    values |= _named_values(problems, given, places)
+    check_concurrency(problems, values)
+    values |= read_named_values(problems, given, places)
     if "environment" in given:
         values |= read_environment(problems, given["environment"], values.get("python"), places)
     if "array" in given:
         values["array"] = read_array(problems, given["array"])
     if "slurm" in given:
         values["slurm"] = SlurmKeys(**read_slurm(problems, given["slurm"]))
-    values["arguments"] = read_arguments(problems, given.get("arguments", []), _placeholders(values))
     values["output"] = _output(problems, values, output)
+    if "side_outputs" in given:
+        values["side_outputs"] = read_side_outputs(problems, given, values, places)
+    values["arguments"] = read_arguments(problems, given.get("arguments", []), placeholders(values))
+    values |= argument_settings(problems, values["arguments"], values, set_keys)
+    values |= read_copy(problems, given, values, places)
     problems.stop()
     return Job(**values)
 
 
 def job_warnings(job: Job) -> list[str]:
     """What is legal in a job and yet looks like a mistake."""
-    warnings = suspicious_arguments(job.arguments)
+    warnings = [*job.remarks, *suspicious_arguments(job.arguments)]
+    if job.keys_ignored:
+        what = "argument --rank_mini_batch_count: mini-batches have no data, so that these keys are not read"
+        warnings.append(f"{what}: {', '.join(job.keys_ignored)}")
     if job.table_size is not None and not job.partition_keys:
         warnings += size_warnings(job.table_size)
     for one in job.inputs:
-        folders = [] if isinstance(one, ListInput) else one.files
+        folders = [] if isinstance(one, ListInput | CountInput) else one.files
         warnings += [
             f"the run folder {printable(job.output)} is inside the input {printable(folder)}:"
             " a run with another --output takes its files for items"
@@ -206,8 +232,7 @@ def _error_threshold(problems: Problems, given: Mapping[Any, Any]) -> dict[str, 
     if len(keys) == 2:
         both = " and ".join(f"{key}: {shown(given[key])}" for key in keys)
         problems.add(keys[0], f"and {keys[1]} are two names of one thing: leave one out of {both}")
-    check = whole_number(-1, of="mini-batches that may fail; -1 ignores all")
-    taken = [problems.take(key, given[key], check) for key in keys]
+    taken = [problems.take(key, given[key], MINI_BATCHES_THAT_FAIL) for key in keys]
     return {ALIASES[0]: taken[0]} if taken else {}
 
 
@@ -250,39 +275,6 @@ def _inputs(problems: Problems, given: Mapping[Any, Any], places: Places) -> dic
     else:
         problems.add("inputs", "is missing: say where items come from, like [{files: images/}]")
     return read | {"partition_keys": keys, "shuffle": bool(given.get("shuffle"))}
-
-
-def _named_values(problems: Problems, given: Mapping[Any, Any], places: Places) -> dict[str, Any]:
-    """The keys that are mappings from a name to a path or text."""
-
-    def path(value: Any) -> str:
-        return places.absolute(text(value))
-
-    def read(key: str, example: str, names: re.Pattern[str], check: Check) -> dict[str, str]:
-        taken: dict[str, str] = {}
-        for name, value in problems.mapping(key, given[key], example).items():
-            if not (isinstance(name, str) and names.fullmatch(name)):
-                problems.add(
-                    f"{key}.{shown(name)}", f"is {shown(value)}: no legal name; legal is {names.pattern}"
-                )
-                continue
-            taken[name] = problems.take(f"{key}.{printable(name)}", value, check)
-        return taken
-
-    readers: dict[str, tuple[str, re.Pattern[str], Check]] = {
-        "side_inputs": ("{labels: labels.txt}", _PLACE_NAME, path),
-        "models": ("{digits: model/}", _PLACE_NAME, path),
-        "environment_variables": ("{OMP_NUM_THREADS: 1}", _VARIABLE, argument_text),
-    }
-    return {key: read(key, *how) for key, how in readers.items() if key in given}
-
-
-def _placeholders(values: Mapping[str, Any]) -> dict[str, str]:
-    """What `${...}` may name in arguments, and its value."""
-    named = {"job_dir": values["job_dir"]}
-    for key in ("side_inputs", "models"):
-        named |= {f"{key}.{name}": path or "" for name, path in values.get(key, {}).items()}
-    return named
 
 
 def _output(problems: Problems, values: Mapping[str, Any], output: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mpibatch.core.backlog import Work
 from mpibatch.core.events import Recall
-from mpibatch.core.grants import LEAST_IN_FLIGHT
+from mpibatch.core.grants import LEAST_IN_FLIGHT, beyond
 
 
 class Worker:
@@ -17,43 +17,59 @@ class Worker:
     def __init__(self, node: int) -> None:
         self.node = node
         self.attempts: dict[int, Work] = {}
-        """Unanswered, in the order in which it does them: the first is the one that it is at."""
+        """Unanswered, in the order in which it begins them."""
         self.recalled: set[int] = set()
         """Those that it was asked to give back; each is asked for once."""
         self.asked = 0
         """Recalls that it has not answered."""
-        self.blamed = 0
-        """The attempt that it was at when it was lost last."""
+        self.blamed: set[int] = set()
+        """Attempts that it was at when it was lost."""
         self.ready = False
         self.lost = False
         self.barred = False
         """It is in quarantine: it gets nothing more, but what it has may still succeed."""
 
-    def suspect(self) -> Work | None:
-        """What it was at when it was lost, and may have died of; None if that was counted before."""
-        attempt, work = next(iter(self.attempts.items()), (0, None))
-        if work is None or work.ended or attempt == self.blamed:
-            return None
-        self.blamed = attempt
-        return work
+    def begun(self, concurrency: int) -> list[tuple[int, Work]]:
+        """The attempts that it may be at, of which so many run at a time: the first ones. One that has to be alone
+        begins when all before it have been answered."""
+        found: list[tuple[int, Work]] = []
+        for attempt, work in self.attempts.items():
+            if found and (len(found) == concurrency or work.alone or found[0][1].alone):
+                break
+            found.append((attempt, work))
+        return found
+
+    def suspects(self, concurrency: int) -> list[Work]:
+        """What it was at when it was lost, and may have died of, without what was counted before."""
+        found = [
+            (attempt, work)
+            for attempt, work in self.begun(concurrency)
+            if not work.ended and attempt not in self.blamed
+        ]
+        self.blamed.update(attempt for attempt, _ in found)
+        return [work for _, work in found]
 
 
 class Crew:
     """`count` workers, numbered from 0. Whoever is gone is not in `workers` any more.
 
-    `nodes`: the number of each one's node; without it all are on one.
+    `nodes`: the number of each one's node; without it all are on one. `concurrency`: how many attempts run on each
+    at a time.
     """
 
-    __slots__ = ("alive", "at_hand", "hungry", "usable", "workers")
+    __slots__ = ("alive", "at_hand", "concurrency", "hungry", "least", "usable", "workers")
 
-    def __init__(self, count: int, nodes: Sequence[int] | None = None) -> None:
+    def __init__(self, count: int, nodes: Sequence[int] | None = None, concurrency: int = 1) -> None:
+        self.concurrency = concurrency
+        self.least = LEAST_IN_FLIGHT + beyond(concurrency)
+        """Attempts that each should have at least, while there is work."""
         self.workers = {number: Worker(nodes[number] if nodes else 0) for number in range(count)}
         self.alive = count
         """Workers that are neither lost nor gone, ready or not."""
         self.usable = count
         """Those alive that are not barred."""
         self.hungry: set[int] = set()
-        """Workers at hand that have less than `LEAST_IN_FLIGHT` because nothing waited that they may have."""
+        """Workers at hand that have less than `least` because nothing waited that they may have."""
         self.at_hand: dict[int, set[int]] = {}
         """By node, those who may be given work: ready, not lost, not barred."""
 
@@ -136,7 +152,7 @@ class Crew:
             worker.barred = False
             if worker.ready:
                 self.at_hand.setdefault(worker.node, set()).add(number)
-                if len(worker.attempts) < LEAST_IN_FLIGHT:
+                if len(worker.attempts) < self.least:
                     self.hungry.add(number)
         self.usable += len(barred)
         return barred
@@ -153,7 +169,7 @@ class Crew:
 
     def recall_half(self) -> list[Recall]:
         """Ask the worker with most in flight for half of what it has not begun."""
-        best, most = None, 1
+        best, most = None, self.concurrency
         for number, worker in self.workers.items():
             free = len(worker.attempts) - len(worker.recalled)
             if worker.ready and free > most:
@@ -161,8 +177,9 @@ class Crew:
         if best is None:
             return []
         worker = self.workers[best]
-        # The first is most likely running; of the others the later half goes.
-        candidates = [attempt for attempt in worker.attempts if attempt not in worker.recalled][1:]
+        # The first ones are most likely running; of the others the later half goes.
+        candidates = [attempt for attempt in worker.attempts if attempt not in worker.recalled]
+        candidates = candidates[self.concurrency :]
         asked = candidates[len(candidates) // 2 :]
         return [self._recall(best, asked)]
 
@@ -217,7 +234,7 @@ class Crew:
     def check_hungry(self) -> None:
         """Assert that it is known who has less than he should have. For tests."""
         for number, worker in self.workers.items():
-            starved = worker.ready and not worker.barred and len(worker.attempts) < LEAST_IN_FLIGHT
+            starved = worker.ready and not worker.barred and len(worker.attempts) < self.least
             assert starved == (number in self.hungry), f"worker {number}: hungry?"
 
     def check_recalled(self) -> None:

@@ -7,8 +7,9 @@ Rules that `check` holds after every event:
    or by being split. While a copy of it is live it neither fails nor waits.
 3. An attempt's number is never used again; an answer to an attempt that is not open changes nothing.
 4. Only failures of user code cost tries, and not those that are the worker's fault (`bad_nodes`). A lost
-   worker costs the piece that it was at, not those behind.
-5. No worker starves: while anything waits that it may have (`feeding`), it has `LEAST_IN_FLIGHT` attempts.
+   worker costs the piece that it was at, not those behind; of several, each, and then those run alone.
+5. No worker starves: while anything waits that it may have (`feeding`), it has `LEAST_IN_FLIGHT` attempts, and
+   two more than it runs where those are several.
 6. It ends as soon as it can, and after `Conclude` nothing but `Drop` is commanded.
 
 This keeps the order of things. What becomes of a piece is decided in `fates` and `bisection`, who is not to
@@ -81,7 +82,7 @@ class Dispatcher:
     those, what is left of mini-batches that earlier sessions have split; `item_count`: items of a mini-batch;
     `tally`: what earlier sessions finished; `isolate`: what has failed is split until its bad items are
     found; `backoff`: what has failed rests before its next try; `straggler_copies`: idle workers get copies;
-    `elsewhere`: what has failed in other shares of the array.
+    `elsewhere`: what has failed in other shares of the array; `concurrency`: attempts that a worker runs at a time.
     Call `begin` once, then `handle` for each event, and carry out what is returned, in order.
     """
 
@@ -100,6 +101,7 @@ class Dispatcher:
         backoff: RetryBackoff | None = None,
         straggler_copies: bool = False,
         elsewhere: Elsewhere = NOWHERE_ELSE,
+        concurrency: int = 1,
     ) -> None:
         self.tally = tally
         self._elsewhere = elsewhere
@@ -107,7 +109,7 @@ class Dispatcher:
         self._thresholds = thresholds
         self._by_percent = thresholds.failed_percent is not None
         self._backlog = Backlog(todo, item_count)
-        self._crew = Crew(workers, nodes)
+        self._crew = Crew(workers, nodes, concurrency)
         self._bad_nodes = BadNodes(self._crew)
         self._fates = Fates(
             tally, self._backlog, self._bad_nodes, run_max_try=run_max_try, isolate=isolate, backoff=backoff
@@ -243,10 +245,14 @@ class Dispatcher:
             return []
         worker.lost = True
         self._crew.take_away(number, worker)
-        suspect = worker.suspect()
-        commands = self._fates.lost(suspect) if suspect is not None else []
-        if suspect is not None and suspect.ended and self._too_many(commands):
-            return commands
+        commands: list[Command] = []
+        several = self._crew.concurrency > 1
+        for suspect in worker.suspects(self._crew.concurrency):
+            if suspect.ended:  # With another one of its mini-batch.
+                continue
+            commands += self._fates.lost(suspect, alone=several)
+            if suspect.ended and self._too_many(commands):
+                return commands
         return commands + self._staffing.without(worker) + self._go_on(None)
 
     def _gone(self, number: int) -> list[Command]:

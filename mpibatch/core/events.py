@@ -37,6 +37,8 @@ class AttemptFailed(msgspec.Struct, frozen=True, gc=False):
     """What equal errors have in common: their kind, without what is particular to an item."""
     out_of_memory: bool = False
     """The kernel killed the processor for memory."""
+    deadly: bool = False
+    """What it ran in had to be started anew: beside others it is not tried again."""
     indivisible: bool = False
     """No single item is to blame, so that it is no use to look for one."""
 
@@ -96,11 +98,13 @@ Event = (
 
 
 class Granted(msgspec.Struct, frozen=True, gc=False):
-    """One attempt of a grant. `retry`: tries that the piece has used up before it."""
+    """One attempt of a grant. `retry`: tries that the piece has used up before it. `alone`: nothing may run beside
+    it."""
 
     attempt: int
     piece: Piece
     retry: int
+    alone: bool = False
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):

@@ -74,6 +74,7 @@ class Fates:
         self._tally.attempts += 1
         counts = self._bad_nodes.failed(event.worker, work)
         work.tries += counts
+        work.alone |= event.deadly
         final = counts and not work.live and work.tries >= self.limit(work)
         splits = final and not event.indivisible and self._splits(work, event.alike)
         record = RecordFailure(event.attempt, work.piece, work.tries, final and not splits)
@@ -91,9 +92,10 @@ class Fates:
             ]
         return [record, *self._again(work, rests=rests)]
 
-    def lost(self, work: Work) -> list[Command]:
-        """A worker was lost while it was at this."""
+    def lost(self, work: Work, *, alone: bool) -> list[Command]:
+        """A worker was lost while it was at this. `alone`: it is to be tried again without others beside it."""
         work.losses += 1
+        work.alone |= alone
         if work.losses <= MAX_LOSSES or work.live:
             return []
         if self._splits(work, LOST):
@@ -144,6 +146,7 @@ class Fates:
         first, second = (Work(piece, family) for piece in halves(work.piece))
         for half in (second, first):  # The last one that is put goes first.
             half.tries, half.losses, half.limit = work.tries, work.losses, work.tries + 1
+            half.alone = work.alone
             self._backlog.put(half)
         self._bad_nodes.split(work, (first, second))
         self._end(work)

@@ -22,8 +22,10 @@ def read_faults(problems: Problems, given: Mapping[Any, Any], values: Mapping[st
     """`values`: the simple keys, as far as they are given: a key that is wrong is None in it."""
     read: dict[str, Any] = {}
     if values.get("isolate_failures") is None:
-        # Who stores output by itself may store that of an item twice, which bisection makes likely.
-        read["isolate_failures"] = values.get("output_action") != "summary_only"
+        # Who stores output by itself may store that of an item twice, which bisection makes likely. And what has
+        # equal keys belongs together: half of it gives another sum, or another model.
+        stores = values.get("output_action") == "summary_only"
+        read["isolate_failures"] = not stores and not given.get("partition_keys")
     if "retry_backoff" in given:
         read["retry_backoff"] = _retry_backoff(problems, given["retry_backoff"])
     return read

@@ -1,9 +1,9 @@
 """Who is given what, and who is asked to give back. Pure.
 
 No worker starves: while something waits that it may have, each that is at hand has `LEAST_IN_FLIGHT`
-attempts. What it may have: anything, but what has failed on it, or on its node, goes to others if there
-are some and it finds something else; and while it does nothing but fail, and others do not, it gets
-none of that back, and nothing at all once too much of it is undecided.
+attempts, or two more than it runs at a time. What it may have: anything, but what has failed on it, or on
+its node, goes to others if there are some and it finds something else; and while it does nothing but fail,
+and others do not, it gets none of that back, and nothing at all once too much of it is undecided.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Feeding:
         self._bad_nodes = bad_nodes
         self._copies = copies
         self._next_attempt = 1
+        self._beyond = crew.least - LEAST_IN_FLIGHT
         self.times = RunTimes()
 
     def go_on(self, number: int | None) -> list[Command]:
@@ -36,7 +37,7 @@ class Feeding:
             commands = self._feed()
         worker = self._crew.workers.get(number) if number is not None else None
         if number is not None and worker is not None and worker.ready and not worker.barred:
-            in_flight = len(worker.attempts)
+            in_flight = len(worker.attempts) - self._beyond
             # Only when half is done, so that short mini-batches do not travel singly.
             if in_flight < LEAST_IN_FLIGHT or 2 * in_flight <= self._target():
                 commands += self._refill(number, worker, self._backlog.waiting)
@@ -54,14 +55,18 @@ class Feeding:
         return self._recall() if idle else []
 
     def _target(self) -> int:
-        return in_flight_target(self.times.mean_s, self._backlog.waiting, max(1, self._crew.usable))
+        """Attempts that a worker should have, those left out that are `beyond`."""
+        mean_s = self.times.mean_s
+        if mean_s is not None:
+            mean_s /= self._crew.concurrency
+        return in_flight_target(mean_s, self._backlog.waiting, max(1, self._crew.usable))
 
     def _refill(self, number: int, worker: Worker, most: int) -> list[Command]:
         """Grant what the worker has room for, at most `most`."""
         granted: list[Granted] = []
         backlog, bad_nodes = self._backlog, self._bad_nodes
         held = bool(bad_nodes.failing) and bad_nodes.held(number)
-        target = LEAST_IN_FLIGHT if held else self._target()
+        target = self._beyond + (LEAST_IN_FLIGHT if held else self._target())
         if held and bad_nodes.has_to_wait(number):
             target = 0
         avoided = partial(bad_nodes.avoids, number) if backlog.waiting != backlog.untouched else None
@@ -71,9 +76,9 @@ class Feeding:
                 break
             work.live += 1
             worker.attempts[self._next_attempt] = work
-            granted.append(Granted(self._next_attempt, work.piece, work.tries))
+            granted.append(Granted(self._next_attempt, work.piece, work.tries, work.alone))
             self._next_attempt += 1
-        if len(worker.attempts) < LEAST_IN_FLIGHT:
+        if len(worker.attempts) < self._crew.least:
             self._crew.hungry.add(number)
         else:
             self._crew.hungry.discard(number)
@@ -119,7 +124,9 @@ class Feeding:
                 work.copied = True
                 work.live += 1
                 self._crew.workers[number].attempts[self._next_attempt] = work
-                commands.append(Grant(number, [Granted(self._next_attempt, work.piece, work.tries)]))
+                commands.append(
+                    Grant(number, [Granted(self._next_attempt, work.piece, work.tries, work.alone)])
+                )
                 self._next_attempt += 1
         return commands
 

@@ -7,16 +7,32 @@ so that the tail stays balanced; and always two are in flight, so that no proces
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 HORIZON_S = 0.02
 """Seconds of work that a worker should have in flight: many round trips, nothing that a person notices."""
 
 LEAST_IN_FLIGHT = 2
 MOST_IN_FLIGHT = 512
+MOST_CONCURRENT = 1024
+"""Mini-batches that may run in one processor at a time."""
+
+
+def beyond(concurrency: int) -> int:
+    """Pieces that a worker has in flight besides those of one that runs them one by one: as many as run at a time,
+    so that there are always two behind them."""
+    return concurrency if concurrency > 1 else 0
+
+
+def may_begin(alone: bool, running: Collection[bool], concurrency: int) -> bool:
+    """Whether the next one may begin beside those that run. Of each: whether it has to run alone."""
+    if not running:
+        return True
+    return len(running) < concurrency and not alone and not any(running)
 
 
 def in_flight_target(mean_s: float | None, waiting: int, workers: int) -> int:
-    """Pieces that one worker should have in flight.
+    """Pieces that one worker should have in flight, `beyond` what is owed to concurrency.
 
     `mean_s`: measured seconds of a mini-batch, None before the first; `waiting`: pieces not handed out
     yet. Near the end each worker gets half of its share of what is left (guided self-scheduling).

@@ -11,7 +11,9 @@ from mpibatch.core.tables import TableInput
 
 FILE_KINDS = ("files", "list")
 TABLE_KINDS = ("csv", "jsonl", "parquet", "hdf5")
-KINDS = FILE_KINDS + TABLE_KINDS
+COUNT = "count"
+PATH_KINDS = FILE_KINDS + TABLE_KINDS
+KINDS = (*PATH_KINDS, COUNT)
 
 Mode = Literal["mount", "download"]
 """Whether `run()` gets the files where they are, or copies on its node's scratch."""
@@ -52,7 +54,19 @@ class ArchiveInput(msgspec.Struct, frozen=True, kw_only=True):
     """As the job file has it, for messages and `context.dataset`."""
 
 
-JobInput = FilesInput | ListInput | TableInput | ArchiveInput
+class CountInput(msgspec.Struct, frozen=True, kw_only=True):
+    """Items without data: the numbers from 0 on."""
+
+    count: int
+    """How many there are; at least 1."""
+
+    @property
+    def text(self) -> str:
+        """For messages and `context.dataset`."""
+        return f"{COUNT}: {self.count}"
+
+
+JobInput = FilesInput | ListInput | TableInput | ArchiveInput | CountInput
 
 
 def sort_of(element: Any) -> str | None:
@@ -61,6 +75,8 @@ def sort_of(element: Any) -> str | None:
         return None
     if any(kind in element for kind in TABLE_KINDS):
         return "tables"
+    if COUNT in element:
+        return "a count"
     if "files" in element and "members" in element:
         return "members of archives"
     return "files" if any(kind in element for kind in FILE_KINDS) else None

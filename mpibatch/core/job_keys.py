@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from mpibatch.core.binding import read_gpus
+from mpibatch.core.grants import MOST_CONCURRENT
 from mpibatch.core.row_keys import FORMATS
 from mpibatch.core.settings import Check, Wrong, choice, flag, number, plain_list, shown, text, whole_number
 
@@ -31,6 +32,7 @@ SIMPLE: dict[str, Check] = {
     "run_max_try": whole_number(1, of="tries"),
     "init_timeout": number(0, _A_YEAR_S, "seconds", above=True),
     "shutdown_timeout": number(0, _A_YEAR_S, "seconds", above=True),
+    "finalize_timeout": number(0, _A_YEAR_S, "seconds", above=True),
     "isolate_failures": flag,
     "straggler_copies": flag,
     "progress_update_timeout": number(0, _A_YEAR_S, "seconds", above=True),
@@ -41,6 +43,7 @@ SIMPLE: dict[str, Check] = {
     "term_grace_s": number(0, _A_YEAR_S, "seconds"),
     "process_count_per_node": whole_number(1, 65_536, "processes"),
     "node_count": whole_number(1, 1_000_000, "machines"),
+    "concurrency": whole_number(1, MOST_CONCURRENT, "mini-batches in one processor at a time"),
     "logging_level": choice("WARNING", "INFO", "DEBUG"),
     "allow_reuse": flag,
     "gpus": read_gpus,
@@ -49,15 +52,18 @@ SIMPLE: dict[str, Check] = {
     "environment_keep": _variable_names,
 }
 ALIASES = ("mini_batch_error_threshold", "allowed_failed_count")
+MINI_BATCHES_THAT_FAIL = whole_number(-1, of="mini-batches that may fail; -1 ignores all")
 LEGAL_KEYS = (
     *("name", "entry_script", "source_directory", "prepare", "arguments", "inputs", "side_inputs", "models"),
+    "side_outputs",
     *("mini_batch_size", "partition_keys", "shuffle", "output", "append_row_file_name", "append_row"),
+    "copy_output_to",
     *(*ALIASES, "retry_backoff", "environment", "environment_variables", "python", "slurm", "array", *SIMPLE),
 )
 MAY_BE_EMPTY = frozenset(LEGAL_KEYS) - {
     *("entry_script", "mini_batch_size", "output_action", "append_row_file_name", "order", "error_threshold"),
     *("run_invocation_timeout", "run_max_try", "init_timeout", "shutdown_timeout", "term_grace_s"),
     *("logging_level", "allow_reuse", "append_row_format", "shuffle", "straggler_copies", "max_restarts"),
-    *("heartbeat_timeout", "drain_margin", "cpus"),
+    *("heartbeat_timeout", "drain_margin", "cpus", "finalize_timeout"),
 }
 """Keys whose line may end after the colon, which means the same as leaving it out."""

@@ -24,9 +24,11 @@ _FILE_WORDS = ("file", "files")
 
 
 def read_file_count(value: Any) -> int:
-    """Files, or members of archives."""
+    """Files, members of archives, or numbers (`count:`)."""
     if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
-        raise Wrong("for files it is a count of files, a whole number from 1: bytes and rows are for tables")
+        raise Wrong(
+            "for files it is a count of files, so for numbers, a whole number from 1: bytes and rows are for tables"
+        )
     count: int = whole_number(1, of="files in a mini-batch")(value)
     return count
 

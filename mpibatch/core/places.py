@@ -25,11 +25,17 @@ def joined(folder: str, path: str) -> str:
 
 def contains(folder: str, path: str) -> bool:
     """Whether `path` is `folder` or below it, `..` taken as text; both absolute."""
-    upper, lower = _without_dots(folder), _without_dots(path)
+    upper, lower = without_dots(folder), without_dots(path)
     return lower[: len(upper)] == upper
 
 
-def _without_dots(path: str) -> list[str]:
+def same(one: str, other: str) -> bool:
+    """Whether both paths, absolute, are one, `..` taken as text."""
+    return without_dots(one) == without_dots(other)
+
+
+def without_dots(path: str) -> list[str]:
+    """Its names; `..` taken as text."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from mpibatch.core.job_inputs import (
-    FILE_KINDS,
+    COUNT,
     KINDS,
     TABLE_KINDS,
     ArchiveInput,
+    CountInput,
     FilesInput,
     JobInput,
     ListInput,
@@ -18,7 +19,7 @@ from mpibatch.core.job_inputs import (
 )
 from mpibatch.core.partition_keys import read_path_format
 from mpibatch.core.places import Places
-from mpibatch.core.settings import Problems, Wrong, choice, did_you_mean, flag, shown, text
+from mpibatch.core.settings import Problems, Wrong, choice, did_you_mean, flag, shown, text, whole_number
 from mpibatch.core.table_keys import OPTIONS, option_hint, read_options
 from mpibatch.core.table_values import unique_names
 from mpibatch.core.tables import TableInput, TableKind
@@ -26,6 +27,7 @@ from mpibatch.core.tables import TableInput, TableKind
 _FILE_OPTIONS: dict[str, tuple[str, ...]] = {"files": ("members", "as", "mode"), "list": ("check", "mode")}
 _EXAMPLE = "[{files: images/}]"
 _MODE = choice("mount", "download")
+_COUNT = whole_number(1, of="items, the numbers from 0 on")
 
 
 def read_inputs(
@@ -76,12 +78,14 @@ class _Reader:
                 _add_kind_problem(problems, key, mapping, kinds)
             return None
         kind = kinds[0]
-        options = _FILE_OPTIONS[kind] if kind in FILE_KINDS else tuple(OPTIONS[kind])
+        options = _FILE_OPTIONS.get(kind, ()) if kind not in TABLE_KINDS else tuple(OPTIONS[kind])
 
         def hint(option: str, value: Any) -> str | None:
             return _option_hint(kind, option, value)
 
         problems.unknown_keys(f"{key}.", mapping, (kind, *options), hint)
+        if kind == COUNT:
+            return self._count(key, mapping)
         if kind == "list":
             return self._list(key, mapping)
         if kind in TABLE_KINDS:
@@ -150,6 +154,11 @@ class _Reader:
             return None
         return ListInput(list=self._places.absolute(path), check=check, text=path, mode=mode)
 
+    def _count(self, key: str, mapping: Mapping[Any, Any]) -> CountInput | None:
+        self._refuse_partition_keys(f"{key}.{COUNT}", mapping[COUNT])
+        count = self._problems.take(f"{key}.{COUNT}", mapping[COUNT], _COUNT)
+        return None if count is None else CountInput(count=count)
+
     def _table(self, key: str, kind: TableKind, mapping: Mapping[Any, Any]) -> TableInput | None:
         found = self._patterns(f"{key}.{kind}", mapping[kind])
         options = read_options(self._problems, key, kind, mapping)
@@ -177,6 +186,8 @@ def _option_hint(kind: str, option: str, value: Any) -> str | None:
         return "; members are files in archives: they belong to files: inputs, like {files: data/*.tar}"
     if option == "check":
         return "; check belongs to list: inputs"
+    if kind == COUNT:
+        return f"; a count has no options, as its items have no data: write {{{COUNT}: 100}}"
     if option == "mode":
         why = "of a table each mini-batch reads its own range, once and in order, so that copies would gain nothing"
         return f"; mode belongs to files: and list: inputs: {why}"

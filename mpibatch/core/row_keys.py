@@ -8,7 +8,7 @@ from typing import Any
 from mpibatch.core.settings import Problems, Wrong, shown, text
 from mpibatch.core.to_csv import read_to_csv
 
-RESERVED_NAMES = ("failed_items.jsonl", "job_result.json", "logs", ".mpibatch")
+RESERVED_NAMES = ("failed_items.jsonl", "job_result.json", "metrics.jsonl", "artifacts", "logs", ".mpibatch")
 """What a run folder holds besides the rows."""
 
 FORMATS = ("text", "csv", "jsonl", "parquet", "hdf5")

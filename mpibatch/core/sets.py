@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpibatch.core.job_inputs import KINDS
+from mpibatch.core.job_inputs import KINDS, PATH_KINDS
 from mpibatch.core.settings import printable, shown
 from mpibatch.core.slurm_keys import LISTS as SLURM_LISTS
 from mpibatch.errors import ConfigError
@@ -13,6 +13,11 @@ from mpibatch.errors import ConfigError
 _LISTS = ("members",)
 """Besides paths, what may be one text or a list of them, and is a glob."""
 _CHARACTERS = ("sep", "quotechar", "escapechar", "decimal", "thousands")
+_AZURE_KEYS = (
+    *("inputs.*.path", "outputs.*.path", "task.code", "task.entry_script", "task.program_arguments"),
+    "component",
+)
+"""Of Azure ML's files, which `--set` changes before they are translated."""
 _TEXT_KEYS = (
     "name",
     "entry_script",
@@ -25,9 +30,10 @@ _TEXT_KEYS = (
     "order",
     "logging_level",
     "python",
-    *(f"inputs.*.{name}" for name in (*KINDS, *_LISTS, *_CHARACTERS, "as", "encoding", "group")),
-    *(f"inputs.*.{name}.*" for name in (*KINDS, *_LISTS, "names", "columns", "dtype", "datasets")),
+    *(f"inputs.*.{name}" for name in (*PATH_KINDS, *_LISTS, *_CHARACTERS, "as", "encoding", "group")),
+    *(f"inputs.*.{name}.*" for name in (*PATH_KINDS, *_LISTS, "names", "columns", "dtype", "datasets")),
     *(f"inputs.*.{name}.*" for name in ("parse_dates", "na_values")),
+    *_AZURE_KEYS,
     "partition_keys.*",
     "side_inputs.*",
     "models.*",
@@ -67,7 +73,9 @@ def takes_list(key: str) -> bool:
         return len(parts) == 2 and parts[1] in SLURM_LISTS
     if parts[0] == "environment":
         return parts[1:] in (["modules"], ["setup"], ["container", "options"])
-    return len(parts) == 3 and parts[0] == "inputs" and parts[2] in (*KINDS, *_LISTS) and parts[2] != "list"
+    return (
+        len(parts) == 3 and parts[0] == "inputs" and parts[2] in (*PATH_KINDS, *_LISTS) and parts[2] != "list"
+    )
 
 
 def takes_mapping(key: str) -> bool:

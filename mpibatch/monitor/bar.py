@@ -128,6 +128,8 @@ def _bar_words(snapshot: Snapshot) -> list[_Word]:
     ]
     if snapshot.remaining_s is not None and done < total:
         words.append(_Word(f"{duration(snapshot.remaining_s)} left", "", 1))
+    if snapshot.finalizing:
+        words.append(_Word("finalize() is running", "", 1))
     return words
 
 

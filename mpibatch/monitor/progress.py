@@ -118,4 +118,6 @@ def progress_line(snapshot: Snapshot) -> str:
     ]
     if snapshot.remaining_s is not None and done < total:
         parts.append(f"{duration(snapshot.remaining_s)} left")
+    if snapshot.finalizing:
+        parts.append("finalize() is running")
     return f"{shown(snapshot.name)}: {', '.join(parts)}"

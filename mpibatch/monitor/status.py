@@ -86,7 +86,7 @@ def read_status(folder: Path, *, clock: Callable[[], float] = time.time) -> Stat
 def _read_once(folder: Path, clock: Callable[[], float]) -> Status | None:
     # The lease first: a session leaves its result before it gives the lease back.
     files = RunFolder(folder)
-    lease = _read(files.lease, LeaseRecord)
+    lease = read_lease(files)
     progress = _read(files.progress, Snapshot)
     result = _read(files.result, JobResult)
     # The journals too: where the disk was full, a session may have left nothing but its (empty) journal.
@@ -117,14 +117,14 @@ def _read_once(folder: Path, clock: Callable[[], float]) -> Status | None:
 
 
 def _state(lease: LeaseRecord | None, result: JobResult | None, session: int, now: float) -> State:
-    lives = lease is not None and _lives(lease, now)
+    alive = lives(lease, now)
     # Before the result is looked at: a start that has no number yet follows a session that has ended.
-    if lives and lease is not None and not lease.session:
+    if alive and lease is not None and not lease.session:
         return "running"
     # Also where the owner lives, saying goodbye to its workers.
     if result is not None and result.sessions == session:
         return "ended"
-    return "running" if lives else "dead"
+    return "running" if alive else "dead"
 
 
 def _survey(files: RunFolder, owner: LeaseRecord, now: float) -> Survey | None:
@@ -168,7 +168,15 @@ def _text(path: Path) -> str:
     return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
-def _lives(lease: LeaseRecord, now: float) -> bool:
+def read_lease(folder: RunFolder) -> LeaseRecord | None:
+    """Who has the run, or a pipeline; None where nobody has. StorageError where it cannot be read."""
+    return _read(folder.lease, LeaseRecord)
+
+
+def lives(lease: LeaseRecord | None, now: float) -> bool:
+    """Whether whoever holds the lease does. `now`: seconds since the epoch."""
+    if lease is None:
+        return False
     if lease.host != socket.gethostname():
         return now - lease.renewed < SILENT_S
     return lease.boot_id == _boot_id() and process_started(lease.pid) == lease.started
@@ -291,5 +299,5 @@ def _counts(progress: Snapshot) -> Rows:
             f"{ended}, {batches.failed:,} failed{tried}, {counted(batches.attempts, 'attempt')}",
         ),
         ("items", f"{items.total:,}: {items.succeeded:,} succeeded, {items.failed:,} failed"),
-        ("rows", f"{progress.rows:,}"),
+        ("rows", f"{progress.rows:,}{'; finalize() is running' if progress.finalizing else ''}"),
     ]

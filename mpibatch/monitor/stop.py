@@ -7,7 +7,8 @@ from pathlib import Path
 from mpibatch.errors import RunFolderError
 from mpibatch.monitor.array_status import ArrayStatus, read_array
 from mpibatch.monitor.figures import counted
-from mpibatch.monitor.status import read_status
+from mpibatch.monitor.pipeline_status import read_pipeline
+from mpibatch.monitor.status import State, read_status
 from mpibatch.runtime.array_folder import share_folder
 from mpibatch.runtime.files import storing, write_whole
 from mpibatch.runtime.run_folder import RunFolder
@@ -19,21 +20,33 @@ def ask_to_stop(folder: Path) -> str:
 
     RunFolderError if no run is going on there.
     """
+    pipeline = read_pipeline(folder)
+    if pipeline is not None:
+        return _ask(
+            folder,
+            pipeline.state,
+            "pipeline",
+            "what its step has running may finish, and no other step begins",
+        )
     array = read_array(folder)
     if array is not None:
         return _stop_all(folder, array)
-    state = read_status(folder).state
+    return _ask(folder, read_status(folder).state, "run", "what is running may finish")
+
+
+def _ask(folder: Path, state: State, what: str, first: str) -> str:
+    """`what`: a run or a pipeline; `first`: what happens the first time."""
     if state != "running":
         raise RunFolderError(
-            f"nothing is running in {folder}: its run has {state}. There is nothing to stop."
+            f"nothing is running in {folder}: its {what} has {state}. There is nothing to stop."
         )
     stop = RunFolder(folder).stop
     again = stop.exists()
     with storing(str(stop)):
         write_whole(stop, (AT_ONCE if again else "drain").encode())
     if again:
-        return f"asked the run in {folder} to give up what is running and to stop at once"
-    return f"asked the run in {folder} to stop: what is running may finish (a second time: it is given up)"
+        return f"asked the {what} in {folder} to give up what is running and to stop at once"
+    return f"asked the {what} in {folder} to stop: {first} (a second time: it is given up)"
 
 
 def _stop_all(folder: Path, array: ArrayStatus) -> str:

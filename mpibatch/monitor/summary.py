@@ -121,6 +121,10 @@ def output_words(result: JobResult) -> str:
         return f"{shown(result.output)} ({counted(result.rows, 'row')})"
     if result.verdict == "complete" and result.share is not msgspec.UNSET:
         return f"none by itself: it is a share of a job array ({counted(result.rows, 'row')} kept)"
+    if result.verdict == "complete" and result.rows:
+        return (
+            f"none: finalize() of the entry script has removed the file of its {counted(result.rows, 'row')}"
+        )
     if result.verdict == "complete":
         return "none: the entry script stores its own (output_action: summary_only)"
     kept = f" ({counted(result.rows, 'row')} kept so far)" if result.rows else ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mpibatch.core.forms import Unmergeable
 from mpibatch.core.parts import IN_PARTS
+from mpibatch.outputs.delivery import Delivery
 from mpibatch.outputs.segments import Place, Segments
 from mpibatch.outputs.sinks import Sink, TextSink
 
@@ -49,6 +50,7 @@ class Assembly:
     `facts`: what is finished, grows between calls; `segment`: path of a session's row segment;
     `in_order`: plan order, else order of arrival, which is written at the end only; `sink`: writes to
     `partial`, as text if not given. Formats with a form need `set_form` before rows that change it.
+    `copy_to`: where the file is put a second time.
     """
 
     def __init__(
@@ -56,14 +58,15 @@ class Assembly:
         *,
         partial: Path,
         final: Path,
+        copy_to: Path | None = None,
         facts: Facts,
         segment: Callable[[int], Path],
         in_order: bool,
         sink: Sink | None = None,
     ) -> None:
-        self._partial = partial
+        self.partial = partial
         self._sink: Sink = TextSink(partial) if sink is None else sink
-        self._final = final
+        self.delivery = Delivery(final, copy_to)
         self._facts = facts
         self._in_order = in_order
         self._cursor = 0
@@ -71,6 +74,7 @@ class Assembly:
         self._held: NDArray[np.bool_] | None = None
         self._form: bytes | None = None
         self._started = False
+        self._assembled = False
         self._restarts = 0
         self._segments = Segments(segment)
         self._damaged: list[Place] = []
@@ -135,6 +139,11 @@ class Assembly:
 
     def complete(self) -> None:
         """Append the rest, make it durable and visible. DamagedFragments, and no output, if any is damaged."""
+        self.assemble()
+        self.place()
+
+    def assemble(self) -> None:
+        """Append the rest and make it durable, but leave it aside. DamagedFragments if any is damaged."""
         if self._in_order:
             self._advance()
             assert self._cursor == len(self._facts.done), "the run is not complete"
@@ -145,22 +154,24 @@ class Assembly:
             raise DamagedFragments(numbers, self._segments.path(self._damaged[0].session))
         self._start()
         self._sink.finish()
-        os.replace(self._partial, self._final)
         self.close()
-        folder = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # Its name too.
-        except OSError as error:
-            error.filename = str(self._final.parent)
-            raise
-        finally:
-            os.close(folder)
+        self._assembled = True
+
+    def place(self) -> None:
+        """What was assembled becomes the output."""
+        self.delivery.deliver(self.partial)
+
+    def again(self) -> None:
+        """What was assembled has been moved away, and is to be assembled once more; the first time, nothing."""
+        if self._assembled:
+            self._assembled = self._started = False
+            self._cursor = 0
 
     def discard(self) -> None:
         """Make room: the next session begins its output anew."""
         self.close()
         with contextlib.suppress(OSError):
-            os.unlink(self._partial)
+            os.unlink(self.partial)
 
     def close(self) -> None:
         """Let go of all files; what is unfinished stays aside."""

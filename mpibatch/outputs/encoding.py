@@ -246,6 +246,8 @@ def bad_return(result: object) -> BadReturn:
         hint = " (it has no order: return a list)"
     elif is_foreign_table(type(result)):
         hint = " (return its to_pandas())"
+    elif hasattr(type(result), "__await__") or hasattr(type(result), "__aiter__"):
+        hint = " (it is never awaited: make run() itself an async def)"
     elif hasattr(result, "__len__"):
         hint = " without a length"
     return BadReturn(f"run() returned {described(result)}{hint}; {ACCEPTED}")

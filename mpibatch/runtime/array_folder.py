@@ -20,6 +20,7 @@ from mpibatch.core.shares import Division, Element
 from mpibatch.errors import RunFolderError, StorageError
 from mpibatch.runtime.files import aside_of, storing, sync_folder, write_whole
 from mpibatch.runtime.jobfile import row_settings
+from mpibatch.runtime.merged_finalize import FinalizeBy, finalize_by
 from mpibatch.runtime.run_folder import RunFolder
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ class Merging(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     in_order: bool
     thresholds: Thresholds
+    copy_to: str | None = None
+    finalize: FinalizeBy | None = None
+    """None: the script has no `finalize()`."""
 
 
 def share_folder(whole: RunFolder, number: int) -> RunFolder:
@@ -81,6 +85,8 @@ def save_merging(whole: RunFolder, share: RunFolder, job: Job) -> None:
         row_format=job.append_row_format,
         settings=row_settings(job) if append_row else {},
         in_order=job.order == "input",
+        copy_to=job.copy_output_to,
+        finalize=finalize_by(job, whole, share),
         thresholds=Thresholds(
             failed_items=job.error_threshold,
             failed_mini_batches=job.mini_batch_error_threshold,

@@ -15,7 +15,7 @@ def assignments(plan: Plan, granted: Iterable[Granted]) -> list[Assignment]:
         Assignment(
             attempt, piece.mini_batch, piece.first, piece.count, retry,
             plan.position(piece), plan.input_of(piece.mini_batch), plan.source(piece),
-            plan.keys(piece.mini_batch),
+            plan.keys(piece.mini_batch), alone,
         )
-        for attempt, piece, retry in ((one.attempt, one.piece, one.retry) for one in granted)
+        for attempt, piece, retry, alone in ((one.attempt, one.piece, one.retry, one.alone) for one in granted)
     ]  # fmt: skip

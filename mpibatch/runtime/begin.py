@@ -15,14 +15,16 @@ from pathlib import Path
 import msgspec
 
 from mpibatch.core.config import Job
-from mpibatch.errors import InputError, RunFolderError, StoppedError, StorageError
+from mpibatch.errors import InputError, OtherRunError, RunFolderError, StoppedError, StorageError
 from mpibatch.inputs.survey import Ask
 from mpibatch.results import JobResult
 from mpibatch.runtime.array_folder import refuse_array
+from mpibatch.runtime.copied_output import copy_again
 from mpibatch.runtime.files import aside_of, storing
 from mpibatch.runtime.identity import describe_changes
 from mpibatch.runtime.jobfile import check_side_inputs
 from mpibatch.runtime.lease import Lease
+from mpibatch.runtime.pipeline_record import refuse_pipeline
 from mpibatch.runtime.plan_check import check_plan
 from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan, plan_to_compare, state_of_inputs
 from mpibatch.runtime.programs import check_python, run_prepare
@@ -81,9 +83,10 @@ def begin(
         refuse_unfinished(folder)
     refuse_foreign(folder)
     refuse_array(folder)
+    refuse_pipeline(folder)
     if not fresh:
         refuse_other_job(folder, job)
-    made = _make(folder)
+    made = make_folder(folder)
     lease = Lease(folder)
     was_complete = finished(folder) is not None
     waited = lease.acquire(say)
@@ -112,7 +115,7 @@ def begin(
         raise
 
 
-def _make(folder: RunFolder) -> list[Path]:
+def make_folder(folder: RunFolder) -> list[Path]:
     """Make the run folder; the folders that were not there, the innermost first."""
     missing = list(
         itertools.takewhile(lambda place: not place.exists(), (folder.private, *folder.private.parents))
@@ -137,7 +140,7 @@ def _decide(
     result = finished(folder) if record is not None else None
     if record is not None and result is not None:
         if job.allow_reuse:
-            reused = _reuse(job, folder, record, result)
+            reused = _reuse(job, folder, record, result, say)
             lease.release()
             return reused
         say("the run is complete and allow_reuse is false: starting anew")
@@ -238,16 +241,18 @@ def planning(job: Job) -> Iterator[None]:
 # What is in the folder already
 
 
-def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult) -> Reused:
+def _reuse(job: Job, folder: RunFolder, record: RunRecord, result: JobResult, say: Say) -> Reused:
     """The finished run, if it is of this very job."""
     changes = changes_since(job, folder, record)
     if changes:
         failed = result.items.failed
         again = f" try its {failed:,} failed items again with --only-failed," if failed else ""
-        raise RunFolderError(
+        raise OtherRunError(
             f"the run in {folder.root} is complete, and since then these have changed: {'; '.join(changes)}. What to"
-            f" do:{again} choose another folder with --output DIR, or throw the old run away with --fresh."
+            f" do:{again} choose another folder with --output DIR, or throw the old run away with --fresh.",
+            "; ".join(changes),
         )
+    copy_again(job.copy_output_to, None if result.output is None else Path(result.output), say)
     return Reused(folder=folder, result=result)
 
 
@@ -277,7 +282,7 @@ def clear(folder: RunFolder, job: Job, *, keep: tuple[Path, ...]) -> None:
     if result is not None and result.output is not None:
         outputs.add(folder.root / Path(result.output).name)
     with storing(f"the old run in {folder.root}"):
-        for file in (folder.result, folder.failed_items, *outputs):
+        for file in (folder.result, folder.failed_items, folder.metrics, *outputs):
             file.unlink(missing_ok=True)
         shutil.rmtree(folder.logs, ignore_errors=True)
         # First the record of whose they are: if this is broken off, nothing goes on with what is left.

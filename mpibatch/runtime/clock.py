@@ -2,12 +2,14 @@
 `run()` has said that it gets on.
 
 A page of little-endian 64-bit numbers; each is written by one side only. Attempts are granted to a processor in
-rising order.
+rising order. A processor with an event loop, in which several attempts may run, tells of each in a slot, and of the
+loop itself; ATTEMPT and STARTED it leaves alone.
 """
 
 from __future__ import annotations
 
-CLOCK_BYTES = 4096
+from mpibatch.core.grants import MOST_CONCURRENT
+from mpibatch.core.loop_watch import LoopReading
 
 # By the processor:
 ATTEMPT = 0
@@ -27,6 +29,28 @@ REVOKED_LAST = 4
 HEARTBEATS = 5
 """How often the script has said that it gets on. Those of several processes at one moment may count as one."""
 
+# By the processor, where it has an event loop:
+SLOTS = 6
+"""How many slots it uses; 0: it has no event loop."""
+MOVES = 7
+"""How often code of an attempt has been gone into or come out of, and ticks."""
+TICKS = 8
+"""How often the loop has come round, counted a few times a second while there is work."""
+STEP = 9
+"""The attempt whose code holds the loop; 0: none, or what runs is of no attempt."""
+
+FIRST_SLOT = 16
+SLOT_NUMBERS = 3
+SLOT_ATTEMPT, SLOT_STARTED, SLOT_CANCELLED = range(SLOT_NUMBERS)
+"""In a slot: the attempt, or 0; when it began; its number once more when its time is up and it has been told so."""
+
+CLOCK_BYTES = 8 * (FIRST_SLOT + SLOT_NUMBERS * MOST_CONCURRENT)
+
+
+def place_of(slot: int) -> int:
+    """Where a slot begins."""
+    return FIRST_SLOT + SLOT_NUMBERS * slot
+
 
 class Clock:
     """The worker's side; `page` is the shared memory."""
@@ -37,6 +61,34 @@ class Clock:
     def running(self) -> tuple[int, int]:
         """(attempt, start in nanoseconds); may be torn, see `core.liveness.OverTime`."""
         return self._page[ATTEMPT], self._page[STARTED]
+
+    def all_running(self) -> list[tuple[int, int]]:
+        """(attempt, start in nanoseconds) of all that run. Of one that may be writing just now it may be torn."""
+        slots = self._page[SLOTS]
+        if not slots:
+            attempt, started_ns = self.running()
+            return [(attempt, started_ns)] if attempt else []
+        return [(attempt, started_ns) for attempt, started_ns, _ in self._slots(slots) if attempt]
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether the processor has an event loop."""
+        return self._page[SLOTS] > 0
+
+    def loop(self) -> LoopReading:
+        """How its event loop gets on."""
+        slots = self._slots(self._page[SLOTS])
+        return LoopReading(
+            moves=self._page[MOVES],
+            ticks=self._page[TICKS],
+            step=self._page[STEP],
+            running=any(attempt for attempt, _, _ in slots),
+            cancelled=[attempt for attempt, _, cancelled in slots if attempt and cancelled == attempt],
+        )
+
+    def _slots(self, count: int) -> list[tuple[int, int, int]]:
+        words = self._page[FIRST_SLOT : place_of(min(count, MOST_CONCURRENT))].tolist()
+        return list(zip(words[::SLOT_NUMBERS], words[1::SLOT_NUMBERS], words[2::SLOT_NUMBERS]))
 
     @property
     def latest(self) -> int:

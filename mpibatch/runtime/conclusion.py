@@ -14,6 +14,7 @@ from mpibatch.results import JobResult
 from mpibatch.runtime import failed_items
 from mpibatch.runtime.ending import storage_result
 from mpibatch.runtime.files import storing, write_whole
+from mpibatch.runtime.metrics import gather_metrics
 from mpibatch.runtime.record import Begun, RunRecord, make_record, save_record
 
 
@@ -25,6 +26,8 @@ def write_results(job: Job, begun: Begun, facts: Facts, session: int, result: Jo
         if result.verdict == "complete" or not begun.only_failed:
             with storing(str(folder.failed_items)):
                 failed_items.write_failed_items(folder, begun.plan, facts, session)
+        with storing(str(folder.metrics)):
+            gather_metrics([folder], folder.metrics)
         if result.verdict == "complete":
             save_record(folder, _completed_record(job, begun))
     except StorageError as error:

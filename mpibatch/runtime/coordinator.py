@@ -127,6 +127,8 @@ class Coordinator:
         self.gave_up: tuple[int, ErrorReport] | None = None
         """The first worker that gave up, and why."""
         self.first_grant_at: float | None = None
+        self.finalizes: bool | None = None
+        """Whether the script has a `finalize()`; None as long as no processor was ready."""
 
     @property
     def over(self) -> bool:
@@ -267,6 +269,7 @@ class Coordinator:
                     "worker %d (%s) ready: init() took %.3f s", number, self._place(number), message.init_s
                 )
                 self._ready.add(number)
+                self.finalizes = message.finalizes
                 self._handle(dispatch.WorkerReady(number))
             case GaveUp(error, unusable):
                 self._gave_up(number, error, unusable)
@@ -301,6 +304,7 @@ class Coordinator:
             event = dispatch.AttemptFailed(
                 number, outcome.attempt, outcome.run_s,
                 alike=kind_of(outcome.error), out_of_memory=outcome.cause == "out_of_memory",
+                deadly=outcome.deadly,
                 indivisible=outcome.cause == "bad_rows",
             )  # fmt: skip
         self._carry_out(self._dispatcher.handle(event), outcome, number)

@@ -31,6 +31,9 @@ def log_to(begun: Begun, level: str, say: Callable[[str], None]) -> None:
         handler = logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("mpibatch")
+    for old in [one for one in logger.handlers if isinstance(one, _Log)]:  # Of a step before this one.
+        logger.removeHandler(old)
+        old.close()
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False

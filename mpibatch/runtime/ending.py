@@ -24,6 +24,7 @@ from mpibatch.errors import (
 )
 from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, plain
 from mpibatch.runtime.coordinator import Coordinator
+from mpibatch.runtime.finalizing import Finalizing
 from mpibatch.work import ErrorReport
 
 _EXIT_CODES: dict[Verdict, int] = {
@@ -48,11 +49,14 @@ def make_result(
     elapsed_s: float,
     processing_s: float,
     log_of: Callable[[int, ErrorReport], str],
+    finalizing: Finalizing | None = None,
 ) -> JobResult:
-    """`error`: what broke the writer thread off; `ended_now`: mini-batches that ended in this session."""
-    verdict, reason, exit_code = _verdict(coordinator, error, interrupted)
+    """`error`: what broke the writer thread off; `ended_now`: mini-batches that ended in this session; `finalizing`:
+    how calling `finalize()` went, if that was to be done."""
+    verdict, reason, exit_code = _verdict(coordinator, error, interrupted, finalizing)
     rows_file = os.path.join(job.output, job.append_row_file_name)
     has_output = verdict == "complete" and job.output_action == "append_row"
+    has_output = has_output and not (finalizing is not None and finalizing.removed)
     return JobResult(
         verdict=verdict,
         exit_code=exit_code,
@@ -70,7 +74,7 @@ def make_result(
         mini_batches_per_s=round(ended_now / processing_s, 3) if processing_s > 0 else 0.0,
         sessions=sessions,
         output=plain(rows_file) if has_output else None,
-        first_cause=_first_cause(coordinator, error, groups, log_of),
+        first_cause=_first_cause(coordinator, error, groups, log_of, finalizing),
     )
 
 
@@ -102,7 +106,7 @@ def storage_result(result: JobResult, error: StorageError) -> JobResult:
 
 
 def _verdict(
-    coordinator: Coordinator, error: Exception | None, interrupted: bool
+    coordinator: Coordinator, error: Exception | None, interrupted: bool, finalizing: Finalizing | None
 ) -> tuple[Verdict, str, int]:
     if isinstance(error, StoppedError):
         return "stopped", str(error), error.exit_code
@@ -110,9 +114,13 @@ def _verdict(
         return "failed", str(error), error.exit_code if isinstance(error, MpibatchError) else EXIT_BUG
     if coordinator.unusable is not None:
         return "failed", coordinator.reason, EXIT_USAGE
-    verdict = coordinator.verdict
+    verdict, reason = coordinator.verdict, coordinator.reason
+    if finalizing is not None and finalizing.failure is not None:
+        verdict, reason = "failed", finalizing.failure.words
+    elif finalizing is not None and finalizing.stopped is not None:
+        verdict, reason = "stopped", f"{finalizing.stopped}, before finalize() had ended"
     exit_code = EXIT_INTERRUPTED if verdict == "stopped" and interrupted else _EXIT_CODES[verdict]
-    return verdict, coordinator.reason, exit_code
+    return verdict, reason, exit_code
 
 
 def _first_cause(
@@ -120,9 +128,13 @@ def _first_cause(
     error: Exception | None,
     groups: list[CauseGroup],
     log_of: Callable[[int, ErrorReport], str],
+    finalizing: Finalizing | None,
 ) -> CauseGroup | None:
     if error is not None:
         return CauseGroup(error=plain(str(error)), item=None, count=0, log=None)
+    if finalizing is not None and finalizing.failure is not None:
+        failure = finalizing.failure
+        return CauseGroup(error=plain(failure.words), item=None, count=0, log=plain(failure.log))
     gave_up = coordinator.gave_up
     if gave_up is not None and (coordinator.verdict == "no_workers" or coordinator.unusable is not None):
         worker, report = gave_up

@@ -1,4 +1,4 @@
-"""The entry script as a processor has it: loading it, what its `run()` is given, and its errors in words."""
+"""The entry script as a processor has it: loading it, and what its `run()` is given."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
-import linecache
 import os
 import sys
-import time
-import traceback
 from collections.abc import Callable, Sequence
-from types import ModuleType, TracebackType
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mpibatch.entry import EntryScript
 from mpibatch.errors import ScriptError
 from mpibatch.messages import ProcessorSpec
-from mpibatch.work import Assignment, ErrorReport, Paths
+from mpibatch.runtime.asynchrony import with_loop
+from mpibatch.runtime.signatures import finalize_hook, parameters_of
+from mpibatch.work import Assignment, Paths
 
-MESSAGE_CHARACTERS = 2_000
-DETAILS_BYTES = 16 << 10
-_LOGGED_BYTES = 1 << 20
-_LOGGED_ITEMS = 10
-
-_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+if TYPE_CHECKING:
+    from mpibatch.runtime.script_loop import ScriptLoop
 
 
-class MiniBatch(list[str]):
-    """The list that `run()` gets."""
+class MiniBatch(list[Any]):
+    """The list that `run()` gets: paths of files, members of archives, or numbers."""
 
     __slots__ = ("task_id",)
 
@@ -70,6 +65,12 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     takes_context: bool
     init: Callable[[], object] | None
     shutdown: Callable[[], object] | None
+    finalize: Callable[[str | None], object] | None
+    """Takes the output file, whether or not the script's does."""
+    asynchronous: bool = False
+    """What `run()` returns is to be awaited, in `loop`. The others see to that themselves."""
+    loop: ScriptLoop | None = None
+    """None: nothing of the script is async."""
 
 
 # Loading
@@ -84,10 +85,13 @@ def load(spec: ProcessorSpec) -> Hooks:
     script = os.fsdecode(spec.script)
     source = os.fsdecode(spec.source_directory) if spec.source_directory is not None else None
     sys.argv = [script, *map(os.fsdecode, spec.argv)]
-    if spec.tensorflow_v1:  # By name, as it lives on a higher floor.
+    EntryScript._settle(spec.surroundings)
+    # By name, as they live on a higher floor.
+    importlib.import_module("mpibatch.azureml.finder").install()
+    if spec.tensorflow_v1:
         importlib.import_module("mpibatch.azureml.tensorflow_v1").stand_in()
     module = _import_dotted(script, source) if spec.is_module else _import_file(script, source)
-    return _exports(module, script)
+    return with_loop(_exports(module, script), spec.concurrency, script)
 
 
 def _put_on_path(source_directory: str | None, folder: str | None) -> None:
@@ -162,15 +166,14 @@ def _exports(module: ModuleType, script: str) -> Hooks:
         raise ScriptError(f"{script} has no function run(mini_batch){_functions_of(module)}")
     if not callable(run):
         raise ScriptError(f"`run` of {script} is no function but of type {type(run).__name__}")
-    hooks = {name: getattr(module, name, None) for name in ("init", "shutdown")}
-    for name, function in (("run", run), *hooks.items()):
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise ScriptError(f"`{name}` of {script} is an async function, which is never awaited: use def")
+    hooks = {name: getattr(module, name, None) for name in ("init", "shutdown", "finalize")}
+    finalize = hooks["finalize"]
     return Hooks(
         run=run,
         takes_context=takes_context(run, script),
         init=hooks["init"] if callable(hooks["init"]) else None,
         shutdown=hooks["shutdown"] if callable(hooks["shutdown"]) else None,
+        finalize=finalize_hook(finalize, script) if callable(finalize) else None,
     )
 
 
@@ -192,133 +195,12 @@ def takes_context(run: Callable[..., object], script: str) -> bool:
     The callable that is really exported decides; where it is a wrapper that takes `*args`, so does
     what it wraps. A second positional parameter gets the context even if it has a default.
     """
-    function: Any = run
-    for _ in range(100):  # A wrapper may claim to wrap itself.
-        try:
-            parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
-        except (TypeError, ValueError):  # Callables written in C tell nothing, as functools.lru_cache's.
-            if not hasattr(function, "__wrapped__"):
-                return False
-            function = function.__wrapped__
-            continue
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        if not (takes_any and len(named) < 2 and hasattr(function, "__wrapped__")):
-            break
-        function = function.__wrapped__
-    if function is run:
-        needed = [p.name for p in named if p.default is p.empty]
-        keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-        if not (named or takes_any) or len(needed) > 2 or keywords:
-            raise ScriptError(
-                f"`run` of {script} has the parameters {inspect.signature(run, follow_wrapped=False)}; "
-                "it is called as run(mini_batch), or as run(mini_batch, context) if it takes two"
-            )
-    return len(named) >= 2
-
-
-# Errors in words
-
-
-def report(error: BaseException, where: str) -> tuple[ErrorReport, str]:
-    """The error as people are shown it, and its full traceback. `where`: "in run()"."""
-    _cut_chain(error)
-    trace = error.__traceback__
-    try:
-        text = "".join(traceback.format_exception(error))
-    except Exception as failed:
-        text = f"{type(error).__name__} (its traceback cannot be shown: {failed!r})\n"
-    text = _plain(text)
-    message = _plain(_message(error, trace, where))[:MESSAGE_CHARACTERS]
-    return ErrorReport(_plain(type(error).__name__), message, _shortened(text, DETAILS_BYTES)), text
-
-
-def _message(error: BaseException, trace: TracebackType | None, where: str) -> str:
-    if isinstance(error, SystemExit):
-        return _exit_message(error, where)
-    try:
-        message = str(error)
-    except BaseException as failed:  # It is the script's code too.
-        return f"(its __str__ raised {type(failed).__name__})"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return (
-            f"{message}: the script imports it, but {sys.executable} has no such module; install it there, "
-            "put it into the source_directory, or name an interpreter that has it (`python:` in the job file)"
+    found = parameters_of(run, most=2)
+    if found is None:
+        return False
+    if found.own and (not (found.named or found.takes_any) or len(found.needed) > 2 or found.needed_keywords):
+        raise ScriptError(
+            f"`run` of {script} has the parameters {inspect.signature(run, follow_wrapped=False)}; "
+            "it is called as run(mini_batch), or as run(mini_batch, context) if it takes two"
         )
-    return message or _place(trace, where)
-
-
-def _exit_message(error: SystemExit, where: str) -> str:
-    if error.code is None:
-        return f"the script called sys.exit() {where}"
-    message = f"{error.code}: the script called sys.exit({error.code!r}) {where}"
-    frames = traceback.walk_tb(error.__traceback__)
-    if error.code == 2 and any(frame.f_globals.get("__name__") == "argparse" for frame, _ in frames):
-        message += (
-            "; argparse did not accept the arguments (why: see stderr); parse_known_args() passes over "
-            "those that mpibatch adds"
-        )
-    return message
-
-
-def _place(trace: TracebackType | None, where: str) -> str:
-    """For errors without a message: the line that raised it."""
-    steps = list(traceback.walk_tb(trace))
-    if not steps:
-        return where
-    frame, line = steps[-1]
-    name = frame.f_code.co_filename
-    source = linecache.getline(name, line).strip()
-    return f"{where}, line {line} of {os.path.basename(name)}: {source}"
-
-
-def _cut_chain(error: BaseException | None) -> None:
-    """Let the tracebacks of an error, and of those behind it, begin in the script's code."""
-    seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        error.__traceback__ = _cut(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-def _cut(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if not name.startswith((_OURS, "<frozen importlib")) and name != importlib.__file__:
-            break
-        trace = trace.tb_next
-    return trace
-
-
-def _plain(text: str) -> str:
-    """Without surrogates, which no message and no log could hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _shortened(text: str, limit: int) -> str:
-    """At most `limit` bytes of UTF-8: the start and, as it says most, more of the end."""
-    data = text.encode()
-    if len(data) <= limit:
-        return text
-    head = data[: limit // 4].decode(errors="ignore")
-    tail = data[len(data) - limit // 2 :].decode(errors="ignore")
-    return f"{head}\n[{len(data) - limit * 3 // 4:,} bytes left out]\n{tail}"
-
-
-def log_error(path: bytes, about: str, items: Sequence[str], text: str) -> None:
-    """Append a traceback to the error file, or to stderr where that fails; never raises."""
-    shown = [f"    {item}" for item in items[:_LOGGED_ITEMS]]
-    if len(items) > _LOGGED_ITEMS:
-        shown.append(f"    and {len(items) - _LOGGED_ITEMS} more")
-    moment = time.strftime("%Y-%m-%d %H:%M:%S%z")
-    entry = "\n".join([f"=== {moment} {about}", *shown, _shortened(text, _LOGGED_BYTES), ""])
-    data = entry.encode("utf-8", "backslashreplace")
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "ab") as file:
-            file.write(data)
-    except OSError as error:
-        try:
-            os.write(2, data + f"(not in {path!a}: {error.strerror})\n".encode())
-        except OSError:
-            pass
+    return len(found.named) >= 2

@@ -16,7 +16,7 @@ import msgspec
 
 from mpibatch.core.config import Job
 from mpibatch.core.environment_script import being_made, environment_script, shown_output
-from mpibatch.core.job_inputs import ListInput
+from mpibatch.core.job_inputs import CountInput, ListInput
 from mpibatch.errors import NoEnvironmentError
 from mpibatch.runtime.guardian import Guardian
 from mpibatch.runtime.supervisor import processor_environment
@@ -129,13 +129,22 @@ def _failure(unmade: str, returncode: int | None, timeout_s: float | None, print
 
 def _binds(job: Job) -> list[str]:
     """What processors read and write, for a container to show; what is not there cannot be shown."""
-    paths = [job.job_dir, job.output, *job.side_inputs.values(), *job.models.values()]
+    paths = [
+        job.job_dir,
+        job.output,
+        *job.side_inputs.values(),
+        *job.models.values(),
+        *job.side_outputs.values(),
+    ]
     if job.source_directory is not None:
         paths.append(job.source_directory)
     if not job.entry_is_module:
         paths.append(os.path.dirname(job.entry_script))
     for one in job.inputs:
-        paths += [os.path.dirname(one.list)] if isinstance(one, ListInput) else map(_folder_of, one.files)
+        if isinstance(one, ListInput):
+            paths.append(os.path.dirname(one.list))
+        elif not isinstance(one, CountInput):
+            paths += map(_folder_of, one.files)
     return [path for path in paths if os.path.exists(path)]
 
 

@@ -14,6 +14,7 @@ import msgspec
 from mpibatch.core import history
 from mpibatch.core.failures import final_failures
 from mpibatch.core.history import Facts
+from mpibatch.core.loop_watch import CANCELLED
 from mpibatch.core.parts import part_at
 from mpibatch.runtime.causes import short_return
 from mpibatch.runtime.journal import read_bytes, read_journal, read_workers
@@ -191,6 +192,8 @@ def _common(
 def log_for(error: ErrorReport, worker: dict[str, Any]) -> str:
     """The log file that tells most of an error: the traceback's; of a death, what was last on stderr; of a
     short return, what the script has printed."""
+    if error.message.startswith(CANCELLED):  # Nothing has died: the traceback says for what it waited.
+        return str(worker["errors"])
     return str(worker[_LOGS.get(error.type, "errors")])
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from mpibatch.core.grants import LEAST_IN_FLIGHT, MOST_IN_FLIGHT, RunTimes
 from mpibatch.runtime.clock import Clock
@@ -19,17 +22,36 @@ PROCESSOR_HORIZON_S = 0.01
 
 
 def handed_target(mean_s: float | None) -> int:
-    """Mini-batches that the processor itself should hold, the running one among them."""
+    """Mini-batches that the processor itself should hold, one that runs among them."""
     if mean_s is None:
         return LEAST_IN_FLIGHT
     by_time = math.ceil(PROCESSOR_HORIZON_S / max(mean_s, 1e-6))
     return min(MOST_IN_FLIGHT, max(LEAST_IN_FLIGHT, by_time))
 
 
-class Holdings:
-    """Attempts rise in the order in which they are granted, and the processor has them in this order."""
+class Running(msgspec.Struct, frozen=True):
+    """An attempt that a processor is at. `run_s`: for how long."""
 
-    def __init__(self) -> None:
+    work: Assignment
+    run_s: float
+
+
+def described(running: Sequence[Running]) -> str:
+    """Where a processor was when it died."""
+    if len(running) == 1:
+        work = running[0].work
+        return f"in mini-batch {work.mini_batch}, attempt {work.attempt}"
+    numbers = sorted(one.work.mini_batch for one in running)
+    return f"in mini-batches {', '.join(map(str, numbers))} at a time"
+
+
+class Holdings:
+    """Attempts rise in the order in which they are granted, and the processor has them in this order. `concurrency`:
+    how many of them it runs at a time."""
+
+    def __init__(self, concurrency: int = 1) -> None:
+        self._concurrency = concurrency
+        self._others = concurrency - 1
         self._waiting: deque[Assignment] = deque()
         self._handed: dict[int, Assignment] = {}
         self._times = RunTimes()
@@ -41,18 +63,21 @@ class Holdings:
 
     @property
     def mean_s(self) -> float:
-        """Measured seconds of a mini-batch; 0 before the first."""
-        return self._times.mean_s or 0.0
+        """Measured seconds from the end of one mini-batch to that of the next; 0 before the first."""
+        return (self._times.mean_s or 0.0) / self._concurrency
 
     def granted(self, assignments: list[Assignment]) -> None:
         self._waiting.extend(assignments)
 
     def next_batch(self) -> list[Assignment]:
         """What the processor is to be handed now: nothing, or enough to be worth a message."""
-        target = handed_target(self._times.mean_s)
-        if not self._waiting or 2 * len(self._handed) > target:
+        if not self._waiting:
             return []
-        room = min(target - len(self._handed), len(self._waiting))
+        held = len(self._handed) - self._others
+        target = handed_target(self._times.mean_s and self.mean_s)
+        if 2 * held > target:
+            return []
+        room = min(target - held, len(self._waiting))
         batch = [self._waiting.popleft() for _ in range(room)]
         self._handed.update((assignment.attempt, assignment) for assignment in batch)
         return batch
@@ -64,9 +89,19 @@ class Holdings:
         self._times.add(seconds)
         return True
 
-    def at(self, attempt: int) -> Assignment | None:
-        """What the processor is at, if it was handed to it."""
-        return self._handed.get(attempt)
+    def running(self, clock: Clock, now_ns: int) -> list[Running]:
+        """What the processor is at, of what was handed to it."""
+        return [
+            Running(self._handed[attempt], (now_ns - started_ns) / 1e9)
+            for attempt, started_ns in clock.all_running()
+            if attempt in self._handed
+        ]
+
+    def suspect(self, several: Iterable[Running]) -> None:
+        """One of these has killed the processor: they are to run one at a time."""
+        for one in several:
+            attempt = one.work.attempt
+            self._handed[attempt] = msgspec.structs.replace(self._handed[attempt], alone=True)
 
     def give_back(self, asked: set[int], clock: Clock | None) -> list[int]:
         """Of those asked for, the attempts that have not been begun: they are held no more."""

@@ -27,13 +27,14 @@ _STATUS = struct.Struct("<Qq")
 _NO_STATUS = b"\xff" * _STATUS.size
 """Stands for size and time of what is not there."""
 
-ARGUMENTS = "arguments, or a file or folder that they name"
+ARGUMENTS = "arguments or side_outputs, or a file or folder that arguments name"
 _WORDS = {
     "plan": "the input files, their order or mini_batch_size",
     "script": f"the entry script, a Python file of its source folder, or {SETTINGS_FILE}",
     "arguments": ARGUMENTS,
     "side_inputs": "side_inputs or models, or a file of theirs",
-    "output": "output_action, append_row_file_name, append_row, append_row_format, add_input_key or order",
+    "output": "output_action, append_row_file_name, append_row, append_row_format, add_input_key, order or"
+    " copy_output_to",
     "settings": "environment, environment_variables, python or tensorflow_v1",
     "inputs": "the size or time of an input file",
 }
@@ -44,7 +45,9 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
     parts = {
         "plan": plan.fingerprint,
         "script": _script(job),
-        "arguments": _digest([[argument, _looks(_path_in(argument), job)] for argument in job.arguments]),
+        "arguments": _digest(
+            [[argument, _looks(_path_in(argument), job)] for argument in job.arguments] + _side_outputs(job)
+        ),
         "side_inputs": _digest(
             [
                 {name: [path, _looks(path, job)] for name, path in sorted(named.items())}
@@ -59,6 +62,7 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
                 job.order,
                 job.append_row_format,
                 job.add_input_key,
+                *([{"copy_output_to": job.copy_output_to}] if job.copy_output_to else []),
             ]
         ),
         "settings": _digest([job.environment_variables, job.python, *_environment(job), *_stand_ins(job)]),
@@ -69,6 +73,11 @@ def job_fingerprint(job: Job, plan: Plan, *, inputs: bool = True) -> dict[str, s
 def _environment(job: Job) -> list[Any]:
     """Nothing where none is given, so that runs of earlier versions are what they were."""
     return [msgspec.to_builtins(job.environment)] if job.environment != Environment() else []
+
+
+def _side_outputs(job: Job) -> list[Any]:
+    """Where they are: what is in them the run itself has made."""
+    return [{"side_outputs": job.side_outputs}] if job.side_outputs else []
 
 
 def _stand_ins(job: Job) -> list[Any]:
@@ -117,10 +126,11 @@ def _path_in(argument: str) -> str:
 def _looks(path: str, job: Job) -> Any:
     """Sizes and times of a file, or of the files directly in a folder; None for what is no such path.
 
-    The run folder, and what it lies in, changes with each run: of that the name alone counts. So it is for
-    folders in a folder, which `__pycache__` and the like make look changed.
+    The run folder and side outputs, and what they lie in, change with each run: of that the name alone counts.
+    So it is for folders in a folder, which `__pycache__` and the like make look changed.
     """
-    if not path.startswith("/") or "\0" in path or _is_below(path, job.output):
+    made = (job.output, *job.side_outputs.values())
+    if not path.startswith("/") or "\0" in path or any(_is_below(path, folder) for folder in made):
         return None
     try:
         with os.scandir(path) as entries:
@@ -154,7 +164,9 @@ def _failure(error: OSError) -> str:
 
 
 def _is_passing(entry: os.DirEntry[str], job: Job) -> bool:
-    return entry.name.startswith(".") or entry.name == "__pycache__" or _is_below(job.output, entry.path)
+    if entry.name.startswith(".") or entry.name == "__pycache__":
+        return True
+    return any(_is_below(folder, entry.path) for folder in (job.output, *job.side_outputs.values()))
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mpibatch.core.pipeline import STEPS
 from mpibatch.core.sets import is_verbatim, takes_list, takes_mapping, takes_text
 from mpibatch.core.settings import printable
 from mpibatch.errors import ConfigError
@@ -150,12 +151,24 @@ def _with_verbatim(root: yaml.Node, key: str) -> yaml.Node:
 
     if key:
         return _as_text(root, _TEXT_DEPTH) if is_verbatim(key) else root
-    if isinstance(root, yaml.MappingNode):
-        root.value = [
-            (name, _as_text(value, _TEXT_DEPTH) if is_verbatim(_key_name(name)) else value)
-            for name, value in root.value
-        ]
-    return root
+    return _with_verbatim_keys(root) if isinstance(root, yaml.MappingNode) else root
+
+
+def _with_verbatim_keys(mapping: yaml.MappingNode) -> yaml.MappingNode:
+    """A copy; so it is for the steps of a pipeline, each of which has the keys of a job file."""
+    import yaml
+
+    def read(name: str, value: yaml.Node) -> yaml.Node:
+        if name == STEPS and isinstance(value, yaml.MappingNode):
+            steps = [
+                (step, _with_verbatim_keys(keys) if isinstance(keys, yaml.MappingNode) else keys)
+                for step, keys in value.value
+            ]
+            return yaml.MappingNode(value.tag, steps, value.start_mark, value.end_mark)
+        return _as_text(value, _TEXT_DEPTH) if is_verbatim(name) else value
+
+    pairs = [(name, read(_key_name(name), value)) for name, value in mapping.value]
+    return yaml.MappingNode(mapping.tag, pairs, mapping.start_mark, mapping.end_mark)
 
 
 def _as_text(node: yaml.Node, depth: int) -> yaml.Node:

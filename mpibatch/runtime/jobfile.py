@@ -21,8 +21,11 @@ from mpibatch.core.settings import Problems, did_you_mean, nearest, printable, s
 from mpibatch.core.site_profile import with_profile
 from mpibatch.core.to_csv import CSV_DEFAULTS, DEFAULTS, read_to_csv
 from mpibatch.errors import ConfigError
+from mpibatch.runtime.azure_files import translated
+from mpibatch.runtime.copied_output import check_copy_target
 from mpibatch.runtime.job_yaml import read_job_text, read_set
 from mpibatch.runtime.script_check import check_script, script_file
+from mpibatch.runtime.side_outputs import check_side_outputs
 from mpibatch.runtime.site_file import find_profile
 
 SETTINGS_FILE = "parallel_run_step.settings.json"
@@ -39,19 +42,32 @@ def load_job(path: str | os.PathLike[str], *, sets: Sequence[str] = (), output: 
     if output == "":
         raise ConfigError("--output is empty: name the run folder")
     job_file = os.path.abspath(os.path.expanduser(os.fspath(path)))
-    mapping = _read_mapping(job_file)
     pairs = [read_set(option) for option in sets]
-    changed = apply_sets(mapping, pairs)
-    profile, site_keys = find_profile(os.path.dirname(job_file)), list[str]()
-    if profile is not None:
-        changed, site_keys = with_profile(changed, profile)
-    job = parse_job(
-        changed,
+    given = translated(job_file, read_mapping(job_file), pairs)
+    job = checked_job(
+        apply_sets(given.mapping, given.pairs),
         job_file=job_file,
         output=os.path.abspath(os.path.expanduser(output)) if output else None,
+        set_keys=[key for key, _ in pairs],
+    )
+    return msgspec.structs.replace(job, remarks=given.remarks)
+
+
+def checked_job(
+    mapping: Mapping[Any, Any], *, job_file: str, output: str | None, set_keys: Sequence[str]
+) -> Job:
+    """The job that `mapping`, of `job_file`, describes, with the site's defaults, and looked up on disk. `output`:
+    absolute. Raises `ConfigError` or `ScriptError`."""
+    profile, site_keys = find_profile(os.path.dirname(job_file)), list[str]()
+    if profile is not None:
+        mapping, site_keys = with_profile(mapping, profile)
+    job = parse_job(
+        mapping,
+        job_file=job_file,
+        output=output,
         expand=os.path.expanduser,
         is_file=os.path.isfile,
-        set_keys=[key for key, _ in pairs],
+        set_keys=set_keys,
     )
     if profile is not None:
         job = msgspec.structs.replace(job, site=profile.file, site_keys=site_keys)
@@ -92,7 +108,7 @@ def _name(job: Job) -> str:
     return printable(os.path.basename(job.job_file))
 
 
-def _read_mapping(job_file: str) -> Mapping[Any, Any]:
+def read_mapping(job_file: str) -> Mapping[Any, Any]:
     name = printable(job_file)
     try:
         with open(job_file, "rb") as file:
@@ -135,6 +151,8 @@ def _check_files(job: Job) -> None:
         problems.add("prepare", f"is {shown(job.prepare)}: {there}; it is relative to the job file's folder")
     if job.python is not None:
         _check_python(problems, job.python)
+    check_side_outputs(problems, job)
+    check_copy_target(problems, job)
     problems.stop()
 
 

@@ -31,6 +31,11 @@ class Link:
         """The worker's end."""
         return self._fd
 
+    @property
+    def source(self) -> int:
+        """Where messages come from: it can be read when there are some that have not been."""
+        return self._source
+
     def listen_to(self, source: int) -> None:
         """From now on, what the worker sends comes from there; what is sent still goes to the worker."""
         os.set_inheritable(source, False)
@@ -52,13 +57,20 @@ class Link:
                 yield message
             if some:
                 return
-            try:
-                length = os.readv(self._source, [self._incoming])
-            except ConnectionError:
-                length = 0
-            if not length:
-                self._worker_died()
-            self._rest = self._reader.feed(memoryview(self._incoming)[:length])
+            self._rest = self._read()
+
+    def arrived(self, *, may_read: bool) -> list[ToProcessor]:
+        """The messages that are there. `may_read`: more can be read without waiting, from `source`."""
+        return [*self._rest, *self._read()] if may_read else list(self._rest)
+
+    def _read(self) -> Iterator[ToProcessor]:
+        try:
+            length = os.readv(self._source, [self._incoming])
+        except ConnectionError:
+            length = 0
+        if not length:
+            self._worker_died()
+        return self._reader.feed(memoryview(self._incoming)[:length])
 
     def send(self, message: FromProcessor) -> None:
         """Send all of it; blocks meanwhile, as the worker always reads."""

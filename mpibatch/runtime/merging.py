@@ -18,6 +18,7 @@ from mpibatch.core import history
 from mpibatch.core.accounting import Tally, Verdict, final_verdict
 from mpibatch.core.forms import Unmergeable
 from mpibatch.core.parts import IN_PARTS
+from mpibatch.core.row_keys import RESERVED_NAMES
 from mpibatch.core.shares import Division
 from mpibatch.errors import (
     EXIT_COMPLETE,
@@ -27,15 +28,20 @@ from mpibatch.errors import (
     StorageError,
 )
 from mpibatch.outputs.assemble import Assembly, DamagedFragments
+from mpibatch.outputs.held import HeldOutput
 from mpibatch.outputs.sinks import make_sink
-from mpibatch.results import ItemCounts, JobResult, MiniBatchCounts, plain
+from mpibatch.results import CauseGroup, ItemCounts, JobResult, MiniBatchCounts, plain
 from mpibatch.runtime.array_folder import Merging, read_division, read_merging, share_folder
 from mpibatch.runtime.begin import remove_halves
+from mpibatch.runtime.copied_output import copy_again
 from mpibatch.runtime.files import storage_error, storing, write_whole
+from mpibatch.runtime.finalizer import FinalizeFailed
 from mpibatch.runtime.forms import FORMATS_WITH_FORMS, Forms, recorded_forms
 from mpibatch.runtime.journal import add_journal
 from mpibatch.runtime.lease import Lease
 from mpibatch.runtime.merged_failures import merge_failed_items
+from mpibatch.runtime.merged_finalize import call_finalize, complete_finalized
+from mpibatch.runtime.metrics import gather_metrics
 from mpibatch.runtime.plan_check import check_plan
 from mpibatch.runtime.planner import PLAN_NAME, Plan, open_plan
 from mpibatch.runtime.record import any_result, finished, read_record
@@ -54,22 +60,31 @@ def complete_shares(whole: RunFolder, division: Division) -> list[int]:
     return [number for number, result in found if result is not None and result.verdict == "complete"]
 
 
-def merge_shares(whole: RunFolder, division: Division, say: Say, *, wait: bool = False) -> JobResult:
+def merge_shares(
+    whole: RunFolder,
+    division: Division,
+    say: Say,
+    *,
+    wait: bool = False,
+    asked: Callable[[], None] = lambda: None,
+) -> JobResult:
     """Make the output of the shares, all of which are complete; the result of the whole, which is written too.
 
     What has been made already is only told of. `wait`: for as long as somebody else is at it; else RunFolderError
-    after some seconds. StorageError where rows or records are damaged: then those shares are open again.
+    after some seconds. `asked` raises where somebody asks to stop. StorageError where rows or records are damaged:
+    then those shares are open again.
     """
     lease = _acquire(whole, say, wait=wait)
     try:
         results = [_result(share_folder(whole, number)) for number in division.numbers]
         with storing(str(whole.private)):
             remove_halves(whole)
-        made = finished(whole)
+        made, merging = finished(whole), read_merging(whole)
         if made is not None and made.sessions == sum(one.sessions for one in results):
             _remove_copies(whole)  # Perhaps who has made it was killed before that.
+            if merging is not None and made.output is not None:
+                copy_again(merging.copy_to, whole.root / merging.file_name, say)
             return made
-        merging = read_merging(whole)
         if merging is None:
             raise StorageError(
                 f"{whole.private / 'merging.json'} is missing. Start any element of the array again:"
@@ -77,7 +92,7 @@ def merge_shares(whole: RunFolder, division: Division, say: Say, *, wait: bool =
             )
         check_plan(whole.private / PLAN_NAME)
         with open_plan(whole.private) as plan:
-            return _Merge(whole, division, plan, merging, results, lease, say).run()
+            return _Merge(whole, division, plan, merging, results, lease, say, asked).run()
     except OSError as error:
         raise storage_error(error, str(error.filename or whole.root)) from error
     finally:
@@ -120,6 +135,7 @@ class _Merge:
         results: list[JobResult],
         lease: Lease,
         say: Say,
+        asked: Callable[[], None],
     ) -> None:
         self._whole = whole
         self._plan = plan
@@ -127,6 +143,7 @@ class _Merge:
         self._results = results
         self._lease = lease
         self._say = say
+        self._asked = asked
         self._division = division
         self._folders = [share_folder(whole, number) for number in division.numbers]
         self._segments: dict[int, Path] = {}
@@ -138,11 +155,19 @@ class _Merge:
         facts = self._read_facts()
         tally = self._tally(facts)
         verdict, reason = final_verdict(tally, self._merging.thresholds)
-        has_output = verdict == "complete" and self._merging.append_row
-        if has_output:
-            self._make_output(facts)
+        failed: FinalizeFailed | None = None
+        if verdict == "complete":
+            failed = self._make_output(facts) if self._merging.append_row else self._finalize_without_rows()
+        if failed is not None:
+            verdict, reason = "failed", failed.words
         merge_failed_items(self._whole, self._folders)
+        with storing(str(self._whole.metrics)):
+            gather_metrics([*self._folders, self._whole], self._whole.metrics)
+        has_output = verdict == "complete" and self._merging.append_row and self._final.exists()
         result = self._result(tally, verdict, reason, has_output=has_output)
+        if failed is not None:
+            cause = CauseGroup(error=plain(failed.words), item=None, count=0, log=plain(failed.log))
+            result = msgspec.structs.replace(result, first_cause=cause)
         with storing(str(self._whole.result)):
             write_whole(
                 self._whole.result, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
@@ -170,7 +195,7 @@ class _Merge:
             processing_s=longest,
             mini_batches_per_s=round(tally.mini_batches_total / longest, 3) if longest > 0 else 0.0,
             sessions=sum(one.sessions for one in self._results),
-            output=plain(str(self._final)) if has_output else None,
+            output=plain(str(self._final.absolute())) if has_output else None,
             first_cause=next((one.first_cause for one in self._results if one.first_cause is not None), None),
         )  # fmt: skip
 
@@ -228,7 +253,8 @@ class _Merge:
             rows=facts.rows,
         )
 
-    def _make_output(self, facts: Facts) -> None:
+    def _make_output(self, facts: Facts) -> FinalizeFailed | None:
+        """None: it is in its place, or `finalize()` has removed it."""
         import numpy as np
 
         merging = self._merging
@@ -237,6 +263,7 @@ class _Merge:
         assembly = Assembly(
             partial=partial,
             final=self._final,
+            copy_to=None if merging.copy_to is None else Path(merging.copy_to),
             facts=facts,
             segment=lambda session: self._segments[session],
             in_order=merging.in_order,
@@ -249,7 +276,11 @@ class _Merge:
             assembly.skip(np.flatnonzero(~facts.done))
             assembly.advance()
             self._lease.check()
-            assembly.complete()
+            if merging.finalize is None:
+                assembly.complete()
+                return None
+            held = HeldOutput(self._whole.finalize / "merge", merging.file_name, RESERVED_NAMES)
+            return complete_finalized(merging.finalize, assembly, held, self._fence, self._say)
         except BaseException as error:
             assembly.discard()
             if isinstance(error, DamagedFragments):
@@ -257,6 +288,14 @@ class _Merge:
             if isinstance(error, Unmergeable):
                 raise ScriptError(f"the rows of the shares cannot stand in one output: {error}") from error
             raise
+
+    def _finalize_without_rows(self) -> FinalizeFailed | None:
+        by = self._merging.finalize
+        return None if by is None else call_finalize(by, None, self._whole.root, self._fence, self._say)
+
+    def _fence(self) -> None:
+        self._lease.check()
+        self._asked()
 
     def _form(self) -> bytes | None:
         """The form that the rows of all shares have together."""

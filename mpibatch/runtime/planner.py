@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mpibatch.core.config import ArchiveInput, FilesInput, Job, ListInput, TableInput
+from mpibatch.core.job_inputs import CountInput
 from mpibatch.inputs.files import find_files
 from mpibatch.inputs.lists import listed_files
 from mpibatch.inputs.origin import Origin
 from mpibatch.inputs.survey import Ask
 from mpibatch.inputs.walk import Names, Remarks
 from mpibatch.runtime.file_plan import FilePlan
+from mpibatch.runtime.number_plan import MAGIC as OF_NUMBERS
+from mpibatch.runtime.number_plan import NumberPlan, write_number_plan
+from mpibatch.runtime.plan_container import has_magic
 from mpibatch.runtime.plan_file import PlanFile, PlanWriter
 from mpibatch.runtime.table_plan import TablePlan, is_table_plan
 
 PLAN_NAME = "plan"
 
-Plan: TypeAlias = FilePlan | TablePlan
+Plan: TypeAlias = FilePlan | TablePlan | NumberPlan
 
 
 def ask_here(questions: Sequence[Any]) -> list[Any]:
@@ -39,6 +43,8 @@ def open_plan(folder: Path) -> Plan:
     path = folder / PLAN_NAME
     if is_table_plan(path):
         return TablePlan(path)
+    if has_magic(path, OF_NUMBERS):
+        return NumberPlan(path)
     return FilePlan(PlanFile(path))
 
 
@@ -53,6 +59,9 @@ def make_plan(job: Job, folder: Path, *, ask: Ask = ask_here, unpacked: Path | N
         from mpibatch.runtime.table_planner import write_plan
 
         write_plan(job, folder / PLAN_NAME, ask=ask, unpacked=unpacked or folder / "unpacked")
+    elif isinstance(job.inputs[0], CountInput):
+        counts = [one for one in job.inputs if isinstance(one, CountInput)]
+        write_number_plan(counts, job.mini_batch_size, folder / PLAN_NAME)
     elif job.partition_keys:
         _write_groups(job, folder)
     else:
@@ -67,6 +76,8 @@ def look_for_inputs(job: Job) -> None:
         from mpibatch.runtime.table_planner import find_all
 
         find_all(job)
+        return
+    if isinstance(job.inputs[0], CountInput):
         return
     for number, one in enumerate(job.inputs):
         assert isinstance(one, FilesInput | ListInput)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import mpibatch
 from mpibatch.core.framing import FrameError
 from mpibatch.core.grants import RunTimes
-from mpibatch.entry import EntryScript
-from mpibatch.errors import ScriptError
+from mpibatch.entry import MINI_BATCH, EntryScript
 from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.messages import (
     Finish,
@@ -28,7 +27,7 @@ from mpibatch.messages import (
     Ready,
 )
 from mpibatch.outputs.encoders import make_encoder
-from mpibatch.outputs.encoding import BadReturn, BadRows, NotEncodable
+from mpibatch.outputs.encoding import BadReturn, BadRows, NotEncodable, Rows
 from mpibatch.outputs.input_key import name_rows
 from mpibatch.runtime.clock import (
     ATTEMPT,
@@ -39,17 +38,20 @@ from mpibatch.runtime.clock import (
     REVOKED_LAST,
     STARTED,
 )
-from mpibatch.runtime.entry_script import Context, Hooks, load, log_error, report
+from mpibatch.runtime.entry_script import Context, Hooks
+from mpibatch.runtime.finalize_call import finalize
 from mpibatch.runtime.forking import end_copy, prepare
 from mpibatch.runtime.leaving import leave
 from mpibatch.runtime.link import Link
 from mpibatch.runtime.reading import Readers, described, item_keys, paths
+from mpibatch.runtime.script_errors import log_error, report
+from mpibatch.runtime.script_life import own_folders, shut_down, start_script
 from mpibatch.work import Assignment, Cause, ErrorReport, Failed, Outcome, Succeeded
 
 if TYPE_CHECKING:
     from mpibatch.runtime.staging import Staging
 
-_SEND_AFTER_S = 0.001
+SEND_AFTER_S = 0.001
 _SEND_AFTER_BYTES = 1 << 16
 _OUTCOME_BYTES = 64
 """About what an outcome takes besides its fragment and its bad items."""
@@ -82,21 +84,20 @@ def main(fd: int, clock_fd: int) -> int:
     # Before the script is loaded, of which nothing may be in the copy of this process that becomes the stager.
     staging = _start_staging(first, link, clock, scratch) if first.downloads else None
     started = perf_counter()
-    script = _start_script(first, link)
+    script = start_script(first, link)
     if script is None:
         return 1
-    link.send(Ready(perf_counter() - started))
-    processor = Processor(first, script, link, clock, scratch, staging)
+    link.send(Ready(perf_counter() - started, script.finalize is not None))
+    if first.finalize is not None:
+        if script.finalize is not None:
+            finalize(first, first.finalize, script, link)
+            shut_down(first, script)
+        return leave(0, own_folders(first))
+    processor = _kind_of(script)(first, script, link, clock, scratch, staging)
     processor.serve()
-    _shut_down(first, script)
+    shut_down(first, script)
     processor.close()
-    return leave(0, _own_folders(first))
-
-
-def _own_folders(spec: ProcessorSpec) -> list[str]:
-    """Where the script's own modules lie."""
-    folders = [] if spec.is_module else [os.path.dirname(os.fsdecode(spec.script))]
-    return folders if spec.source_directory is None else [*folders, os.fsdecode(spec.source_directory)]
+    return leave(0, own_folders(first))
 
 
 class Processor:
@@ -154,7 +155,7 @@ class Processor:
     def _work_off(self, work: Assignment) -> None:
         # What comes may kill this process: long work that is finished must not be lost with it.
         # And it may have to wait for its copies.
-        if self._unsent and (self._staging is not None or (self._times.mean_s or 0.0) > _SEND_AFTER_S):
+        if self._unsent and (self._staging is not None or (self._times.mean_s or 0.0) > SEND_AFTER_S):
             self._flush()
         outcome = self._attempt(work)
         if self._staging is not None:
@@ -170,7 +171,7 @@ class Processor:
         self._unsent_bytes += _OUTCOME_BYTES + (
             outcome.length if isinstance(outcome, Succeeded) else len(outcome.error.details)
         )
-        if self._unsent_bytes >= _SEND_AFTER_BYTES or now - self._unsent_since >= _SEND_AFTER_S:
+        if self._unsent_bytes >= _SEND_AFTER_BYTES or now - self._unsent_since >= SEND_AFTER_S:
             self._flush()
         if isinstance(outcome, Succeeded):
             self._has_succeeded = True
@@ -212,12 +213,17 @@ class Processor:
         except BaseException as error:
             return self._failed(work, error, run_s or perf_counter() - called, read=read)
         self._stop_clock()
+        return self._succeeded(work, batch, rows, run_s, perf_counter() - started)
+
+    def _succeeded(
+        self, work: Assignment, batch: Batch, rows: Rows, run_s: float, process_s: float
+    ) -> Succeeded:
         return Succeeded(
             work.attempt,
-            min(rows.returned, given),
+            min(rows.returned, work.count - len(batch.bad)),
             rows.rows,
             run_s,
-            perf_counter() - started,
+            process_s,
             rows.fragment,
             rows.header,
             rows.warnings if self._staging is None else rows.warnings | self._staging.warnings,
@@ -229,6 +235,7 @@ class Processor:
         return self._readers.read(work) if copies is None else Batch(paths(work, copies), [])
 
     def _call(self, work: Assignment, batch: Batch) -> Any:
+        MINI_BATCH.set(work.mini_batch)
         if self._takes_context:
             return self._run(batch.data, Context(work, self._datasets))
         return self._run(batch.data)
@@ -264,45 +271,18 @@ class Processor:
 # Start and end
 
 
+def _kind_of(script: Hooks) -> type[Processor]:
+    if not script.asynchronous:
+        return Processor
+    from mpibatch.runtime.async_processor import AsyncProcessor
+
+    return AsyncProcessor
+
+
 def _start_staging(spec: ProcessorSpec, link: Link, clock: memoryview, scratch: str) -> Staging:
     from mpibatch.runtime.staging import start_staging  # Sockets and threads, for those only who need them.
 
     return start_staging(link, clock, scratch, spec.downloads)
-
-
-def _start_script(spec: ProcessorSpec, link: Link) -> Hooks | None:
-    """Import the script and call its `init()`; None, and `InitFailed` is sent, if that fails."""
-    where = "while it was imported"
-    imported = False
-    try:
-        script = load(spec)
-        imported = True
-        where = "in init()"
-        if script.init is not None:
-            script.init()
-    except BaseException as error:
-        words, text = report(error, where)
-        unusable = not imported and isinstance(error, ScriptError | SyntaxError)
-        log_error(spec.error_file, f"{spec.name}: {os.fsdecode(spec.script)}, {where}", [], text)
-        link.send(InitFailed(words, unusable))
-        return None
-    return script
-
-
-def _shut_down(spec: ProcessorSpec, script: Hooks) -> None:
-    """Call `shutdown()`. What it raises changes no outcome: it is told of in the logs."""
-    if script.shutdown is None:
-        return
-    try:
-        script.shutdown()
-    except BaseException as error:
-        words, text = report(error, "in shutdown()")
-        log_error(spec.error_file, f"{spec.name}: {os.fsdecode(spec.script)}, in shutdown()", [], text)
-        line = f"mpibatch: shutdown() raised {words.type}: {words.message}\n"
-        try:
-            os.write(2, line.encode())
-        except OSError:
-            pass
 
 
 def _other_version(why: str) -> ErrorReport:

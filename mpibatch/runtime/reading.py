@@ -15,7 +15,7 @@ from mpibatch.inputs.survey import Batch, Reader, Unreadable
 from mpibatch.messages import InputSpec
 from mpibatch.outputs.encoding import ItemKeys
 from mpibatch.runtime.entry_script import MiniBatch
-from mpibatch.work import Assignment, Members, Paths, Slice, Slices
+from mpibatch.work import Assignment, Members, Numbers, Paths, Slice, Slices
 
 _FS_ENCODING = sys.getfilesystemencoding()
 _FS_ERRORS = sys.getfilesystemencodeerrors()
@@ -57,6 +57,10 @@ class Readers:
                 batch.data = MiniBatch(batch.data)
                 batch.data.task_id = work.mini_batch
                 return batch
+            case Numbers():
+                numbers = MiniBatch(range(source.first, source.first + work.count))
+                numbers.task_id = work.mini_batch
+                return Batch(numbers, [])
             case _:
                 assert_never(source)
 
@@ -132,6 +136,8 @@ def item_keys(work: Assignment, batch: Batch) -> ItemKeys:
             keys = _row_keys(source, work.count, positions)
             # Records and arrays have no index, so that one which comes back means nothing.
             return msgspec.structs.replace(keys, labelled=hasattr(batch.data, "columns"))
+        case Numbers():
+            return ItemKeys(paths=_numbers(source, work.count), rows=None)
         case _:
             assert_never(source)
 
@@ -146,8 +152,14 @@ def described(work: Assignment) -> list[str]:
             return _member_names(source)
         case Slice() | Slices():
             return [_described_part(part, count) for part, count in parts_of(source, work.count)]
+        case Numbers():
+            return _numbers(source, work.count)
         case _:
             assert_never(source)
+
+
+def _numbers(source: Numbers, count: int) -> list[str]:
+    return [str(number) for number in range(source.first, source.first + count)]
 
 
 def _row_keys(source: Slice | Slices, count: int, positions: list[int]) -> ItemKeys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpibatch.core.config import Job
-from mpibatch.errors import RunFolderError
+from mpibatch.errors import OtherRunError, RunFolderError
 from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.record import RunRecord, finished, plan_request, read_record
 from mpibatch.runtime.run_folder import RunFolder
@@ -54,18 +54,20 @@ def refuse_other_job(folder: RunFolder, job: Job) -> None:
     if record is None or record.plan_request == plan_request(job):
         return
     what = "inputs or mini_batch_size" if record.name == job.name else f"another job: {record.name}"
-    raise RunFolderError(
+    raise OtherRunError(
         f"the run folder {folder.root} belongs to a run with other settings ({what}). Choose another folder with"
-        " --output DIR, or throw the old run away with --fresh."
+        " --output DIR, or throw the old run away with --fresh.",
+        what,
     )
 
 
 def refuse_other_rows(folder: RunFolder, old: RunRecord, new: RunRecord) -> None:
     if old.rows != new.rows and folder.sessions():
-        raise RunFolderError(
+        raise OtherRunError(
             f"the unfinished run in {folder.root} has rows of another form: output_action, append_row_format,"
             " append_row or add_input_key has changed since. Set them back to continue it, choose another folder with"
-            " --output DIR, or throw it away with --fresh."
+            " --output DIR, or throw it away with --fresh.",
+            "the form of the rows",
         )
 
 
@@ -79,8 +81,9 @@ def refuse_changed_files(folder: RunFolder, old: RunRecord, new: RunRecord) -> N
     """What lies elsewhere now would be read in part, or not at all, without a word."""
     files = new.fingerprint.get("inputs")
     if files is not None and files != old.fingerprint.get("inputs"):
-        raise RunFolderError(
+        raise OtherRunError(
             f"the unfinished run in {folder.root} knows where in its tables or archives each item lies, and since it"
             " was planned the size or time of one of these files has changed. Put it back to continue, choose another"
-            " folder with --output DIR, or throw the run away with --fresh."
+            " folder with --output DIR, or throw the run away with --fresh.",
+            "the size or time of an input file",
         )

@@ -31,6 +31,20 @@ def check_script(job: Job) -> None:
     tree = _parse(file, other_python=job.python is not None or job.environment.by_shell)
     if tree is not None:
         _check_run(tree, file)
+        _check_concurrency(tree, file, job.concurrency)
+
+
+def may_finalize(job: Job) -> bool:
+    """Whether the entry script has a `finalize()`, as far as its tree tells: True where it does not."""
+    file = script_file(job)
+    try:
+        tree = _parse(file, other_python=True) if file is not None else None
+    except ScriptError:  # It has been removed since: a processor will say so.
+        return True
+    if tree is None:
+        return True
+    names = _names(tree)
+    return names.dynamic or "finalize" in names.functions or "finalize" in names.others
 
 
 def script_file(job: Job) -> str | None:
@@ -105,6 +119,20 @@ def _check_run(tree: ast.Module, file: str) -> None:
         raise ScriptError(f"{printable(file)}:{definitions[-1].lineno}: {wrong[-1]}; {_NEEDED}")
 
 
+def _check_concurrency(tree: ast.Module, file: str, concurrency: int) -> None:
+    """Several mini-batches run in one processor only where `run` lets go of it while it waits."""
+    names = _names(tree)
+    definitions = names.functions.get("run", [])
+    plain = [one for one in definitions if isinstance(one, ast.FunctionDef) and not one.decorator_list]
+    if concurrency == 1 or names.dynamic or "run" in names.others or len(plain) < len(definitions):
+        return
+    raise ScriptError(
+        f"{printable(file)}:{plain[-1].lineno}: run is no async def, so that no {concurrency} mini-batches can run in"
+        " one processor at a time (concurrency in the job file): make it an async def, which awaits what it waits"
+        " for; or leave concurrency out and raise process_count_per_node"
+    )
+
+
 def _no_run_words(names: _Names, file: str) -> str:
     words = f"entry script {printable(file)} has no run: {_NEEDED}"
     near = nearest("run", names.functions) or next(
@@ -124,8 +152,6 @@ def _wrong_definition(definition: _Function) -> str | None:
     """Why `run` cannot be called as `run(mini_batch)` or `run(mini_batch, context)`; None if it can."""
     if definition.decorator_list:
         return None
-    if isinstance(definition, ast.AsyncFunctionDef):
-        return "run is an async def, which returns before its work is done: make it a def"
     arguments = definition.args
     positional = [*arguments.posonlyargs, *arguments.args]
     required = [argument.arg for argument in positional[: len(positional) - len(arguments.defaults)]]

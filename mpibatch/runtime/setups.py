@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from mpibatch.core.config import Job
 from mpibatch.core.job_inputs import FilesInput, ListInput
 from mpibatch.core.mini_batch_size import as_argument
 from mpibatch.core.ranks import WorkerPlace
-from mpibatch.messages import InputSpec, ProcessorSpec, WorkerSetup
+from mpibatch.messages import InputSpec, ProcessorSpec, Surroundings, WorkerSetup
 from mpibatch.runtime.environments import script_of
-from mpibatch.runtime.file_plan import FilePlan
 from mpibatch.runtime.jobfile import row_settings
 from mpibatch.runtime.planner import Plan
 from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.runtime.table_plan import TablePlan
 
+MODEL_DIR = "AZUREML_MODEL_DIR"
+"""The variable that names the folder of links to the job's models."""
 MOST_HEARTBEAT_S = 5.0
 HEARTBEATS = 6
 """Within the time after which a silent worker is lost."""
@@ -49,8 +52,8 @@ def log_files(folder: RunFolder, place: WorkerPlace) -> dict[str, Any]:
 
 
 def input_specs(plan: Plan) -> list[InputSpec]:
-    """What processors need to read the inputs by themselves; nothing for files."""
-    if isinstance(plan, FilePlan):
+    """What processors need to read the inputs by themselves; nothing for files and numbers."""
+    if not isinstance(plan, TablePlan):
         return []
     return [InputSpec(kind=one.kind, options=dict(one.options), setup=one.setup) for one in plan.tables]
 
@@ -95,9 +98,7 @@ def _worker_setup(
     binding = place.binding
     environment = {**binding.variables, **job.environment_variables, "AZUREML_BI_OUTPUT_PATH": output}
     if job.models:
-        environment["AZUREML_MODEL_DIR"] = os.path.commonpath(
-            [str(Path(path).parent) for path in job.models.values()]
-        )
+        environment[MODEL_DIR] = str(folder.models.absolute())
     return WorkerSetup(
         worker=place.worker,
         processor=ProcessorSpec(
@@ -114,7 +115,10 @@ def _worker_setup(
             inputs=inputs,
             datasets=[os.fsencode(one.text) for one in job.inputs],
             error_file=os.fsencode(logs["errors"]),
+            concurrency=job.concurrency,
+            run_timeout_s=job.run_invocation_timeout,
             tensorflow_v1=job.tensorflow_v1,
+            surroundings=_surroundings(job, folder, place),
             version=mpibatch.__version__,
         ),
         python=None if job.python is None else os.fsencode(job.python),
@@ -138,8 +142,40 @@ def _worker_setup(
     )
 
 
+def _surroundings(job: Job, folder: RunFolder, place: WorkerPlace) -> Surroundings:
+    def encoded(paths: Mapping[str, str]) -> dict[str, bytes]:
+        return {name: os.fsencode(path) for name, path in paths.items()}
+
+    node, process = node_name(place), process_name(place)
+    log = folder.logs.absolute() / "user" / "entry_script_log" / node / f"{process}.log.txt"
+    return Surroundings(
+        process=process,
+        node=node,
+        run=job.name,
+        log_file=os.fsencode(log),
+        output_dir=os.fsencode(job.output),
+        metrics_file=os.fsencode(folder.own_metrics.absolute() / f"{node}.{process}.jsonl"),
+        logging_level=job.logging_level,
+        models=encoded(job.models),
+        side_inputs=encoded(job.side_inputs),
+        side_outputs=encoded(job.side_outputs),
+    )
+
+
 def _system_arguments(job: Job) -> list[str]:
-    """What the reference passes before the user's arguments (CONTRACT section 1)."""
+    """What the reference passes before the user's arguments (CONTRACT section 1), but for what argparse would take
+    for one of these, shortened: `--output` where there is an `--output_dir`."""
+    words = _all_system_arguments(job)
+    theirs = [argument.partition("=")[0] for argument in job.arguments]
+    return [
+        word
+        for name, value in zip(words[::2], words[1::2])
+        if not any(other.startswith(name) and other != name for other in theirs)
+        for word in (name, value)
+    ]
+
+
+def _all_system_arguments(job: Job) -> list[str]:
     return [
         *_mini_batch_size(job),
         "--process_count_per_node", str(job.process_count_per_node or 1),
@@ -151,7 +187,21 @@ def _system_arguments(job: Job) -> list[str]:
         "--append_row_file_name", job.append_row_file_name,
         "--logging_level", job.logging_level,
         "--output", job.output,
+        *_where_set(job),
     ]  # fmt: skip
+
+
+def _where_set(job: Job) -> list[str]:
+    """Those that the reference passes only where the job has set them."""
+    settings: dict[str, float | None] = {
+        "--allowed_failed_count": job.mini_batch_error_threshold,
+        "--allowed_failed_percent": job.allowed_failed_percent,
+        "--progress_update_timeout": job.progress_update_timeout,
+    }
+    given = [
+        word for name, value in settings.items() if value is not None for word in (name, f"{value:.12g}")
+    ]
+    return [*given, "--partition_keys", json.dumps(job.partition_keys)] if job.partition_keys else given
 
 
 def _mini_batch_size(job: Job) -> list[str]:

@@ -35,6 +35,7 @@ from mpibatch.runtime.files import storing
 from mpibatch.runtime.identity import ARGUMENTS, describe_changes
 from mpibatch.runtime.jobfile import check_side_inputs
 from mpibatch.runtime.lease import Lease
+from mpibatch.runtime.pipeline_record import refuse_pipeline
 from mpibatch.runtime.plan_check import check_plan
 from mpibatch.runtime.planner import PLAN_NAME, Plan, make_plan, open_plan, state_of_inputs
 from mpibatch.runtime.programs import check_python, run_prepare
@@ -57,6 +58,7 @@ def begin_share(
     _refuse_words(job, element, fresh=fresh, only_failed=only_failed)
     whole = RunFolder(job.output)
     refuse_foreign(whole)
+    refuse_pipeline(whole)
     refuse_plain(whole)
     share_of(element, read_division(whole), str(whole.root))  # Before anything is made.
     _see_planned(job, whole, element, say, run_round)

@@ -85,6 +85,13 @@ class Signals:
         """What is being done from now on must not be broken off: signals are noted."""
         self._breaking_off = False
 
+    def raise_asked(self, doing: str) -> None:
+        """Raises StoppedError, which says what was being done, if a signal has asked to stop."""
+        names = [number.name for number in self.got] or (_content(self._parents_signals) or "").split()
+        if names:
+            kind = InterruptedByUser if "SIGINT" in names else StoppedError
+            raise kind(f"got {names[0]} {doing}")
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.got.append(signal.Signals(number))
         self._break_off([signal.Signals(number).name])
@@ -109,13 +116,15 @@ class Stops:
         *,
         term_grace_s: float,
         wall_time: WallTime | None = None,
+        above: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`above`: a second stop file, that of the pipeline whose step this is."""
         self._signals = signals
         self._wall_time = wall_time
         self._clock = clock
         self._term_grace_s = term_grace_s
-        self._stop_file = stop_file
+        self._stop_files = [stop_file, *([above] if above is not None else [])]
         self._parents_signals = parents_signals()
         self._asked_by_file = False
         self._next_look = 0.0
@@ -158,14 +167,17 @@ class Stops:
         names = (_content(self._parents_signals) or "").split()
         if names:
             return self._by_signals(names, now)
-        asked = _content(self._stop_file)
-        if asked is None:
-            return None
+        for file in self._stop_files:
+            asked = _content(file)
+            if asked is not None:
+                return self._by_file(file, asked.strip())
+        return None
+
+    def _by_file(self, file: Path, words: str) -> StopAsk:
         self._asked_by_file = True
-        words = asked.strip()
         if words.startswith(OF_BATCH_SCRIPTS):
             return StopAsk(printable(words), False)
-        return StopAsk(f"asked to by {self._stop_file}", words == AT_ONCE)
+        return StopAsk(f"asked to by {file}", words == AT_ONCE)
 
     def _by_signals(self, names: list[str], now: float) -> StopAsk:
         self.interrupted = self.interrupted or "SIGINT" in names

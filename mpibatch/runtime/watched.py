@@ -27,6 +27,8 @@ class Watched:
         """`init()` is done."""
         self.killed_for: tuple[Cause, str] | None = None
         """Why we have killed it."""
+        self.blamed = 0
+        """The attempt for which we have, of several that ran; 0: that is not known."""
         self._finishing = False
         self._pulse = pulse
         self._log = log
@@ -79,4 +81,5 @@ class Watched:
                 self.child.clock, self.child.received, handed=handed, now=now, now_ns=time.monotonic_ns()
             )
             if wrong is not None:
-                self.kill(*wrong)
+                self.blamed = wrong.attempt
+                self.kill(wrong.cause, wrong.why)

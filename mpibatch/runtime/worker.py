@@ -144,6 +144,8 @@ class Worker:
 
     def _begin(self, setup: WorkerSetup) -> None:
         """A session begins, after another one where there was one."""
+        if self._workplace is not None and not self._workplace.over:
+            self._workplace.abandon()  # Rank 0 has waited for its end, and goes on without.
         self._setup = setup
         self._workplace = Workplace(
             setup, rank=self._rank, host=self._host, clock=self._clock, memory=self._memory, say=self._say

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
 from mpibatch.messages import (
+    Finalized,
     FromProcessor,
     GaveUp,
     Goodbye,
@@ -22,7 +23,7 @@ from mpibatch.messages import (
 )
 from mpibatch.runtime.announcing import Announcing
 from mpibatch.runtime.deaths import MOST_INIT_FAILURES, Death, Deaths
-from mpibatch.runtime.holdings import Holdings
+from mpibatch.runtime.holdings import Holdings, Running, described
 from mpibatch.runtime.memory import MemoryWatch
 from mpibatch.runtime.pulse import Pulse
 from mpibatch.runtime.quarters import Quarters
@@ -59,7 +60,7 @@ class Workplace:
         self._say = say
         self._phase: Phase = "working"
         self._log = WorkerLog(os.fsdecode(setup.log_file), setup.logging_level)
-        self._holdings = Holdings()
+        self._holdings = Holdings(setup.processor.concurrency)
         self._announcing = Announcing()
         self._pulse = Pulse(setup.run_invocation_timeout_s)
         self._memory = memory
@@ -193,6 +194,8 @@ class Workplace:
                 processor.kill("raised", "init failed")
                 if self._phase == "working":
                     self._init_failed(error, unusable=unusable)
+            case Finalized():
+                processor.kill("died", "the script wrote into the connection to mpibatch")
             case _:
                 assert_never(message)
 
@@ -252,12 +255,11 @@ class Workplace:
 
     def _died(self, processor: Watched) -> None:
         self._listen(processor)  # What it sent before its death still counts.
-        running, started_ns = processor.child.clock.running()
-        run_s = (time.monotonic_ns() - started_ns) / 1e9
+        running = self._holdings.running(processor.child.clock, time.monotonic_ns())
         death = self._bury(processor)
         if self._phase == "finishing":
             self._end()
-        elif self._phase == "working" and self._goes_on(processor, death, running, run_s):
+        elif self._phase == "working" and self._goes_on(processor, death, running):
             self._holdings.processor_died()
             self._start_processor()
 
@@ -266,18 +268,18 @@ class Workplace:
         self._processor = None
         return self._quarters.bury(processor.child)
 
-    def _goes_on(self, processor: Watched, death: Death, running: int, run_s: float) -> bool:
-        """Put the blame where it belongs; whether another processor is worth a try. `running`: the attempt."""
+    def _goes_on(self, processor: Watched, death: Death, running: list[Running]) -> bool:
+        """Put the blame where it belongs; whether another processor is worth a try."""
         killed_for = processor.killed_for
         if killed_for == _FULL:
             return True  # Whatever has begun meanwhile is not to blame.
-        assignment = self._holdings.at(running)
         if not processor.ready:
             if killed_for is not None and killed_for[0] == "raised":
                 return True  # It has told of its failed init() itself.
             _, error = self._deaths.judge(death, killed_for, "while it loaded the script or in init()")
             return self._init_failed(error, unusable=False)
-        if assignment is None:
+        guilty = [one for one in running if processor.blamed in (0, one.work.attempt)]
+        if not guilty:  # What was to blame may have ended meanwhile: what else ran then is not.
             _, error = self._deaths.judge(death, killed_for, "between two mini-batches")
             self._log.warning(error.message)
             if self._deaths.fruitless():
@@ -285,9 +287,13 @@ class Workplace:
             self._give_up(error)
             return False
         self._deaths.fruitful()
-        when = f"in mini-batch {assignment.mini_batch}, attempt {running}"
-        cause, error = self._deaths.judge(death, killed_for, when)
-        self._report([Failed(running, cause, error, run_s)])
+        cause, error = self._deaths.judge(death, killed_for, described(guilty))
+        if len(guilty) == 1:
+            deadly = self._setup.processor.concurrency > 1
+            self._report([Failed(guilty[0].work.attempt, cause, error, guilty[0].run_s, deadly)])
+        else:  # It will come out, and costs none a try that has done nothing.
+            self._log.warning(f"{error.message}: each of them is tried again alone")
+            self._holdings.suspect(guilty)
         return True
 
     def _init_failed(self, error: ErrorReport, *, unusable: bool) -> bool:

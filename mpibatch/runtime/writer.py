@@ -6,6 +6,7 @@ the records that name them. Between commits the output file grows by what is com
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Set
@@ -19,6 +20,7 @@ from mpibatch.core.forms import Unmergeable
 from mpibatch.core.history import Facts
 from mpibatch.errors import MpibatchError, ScriptError, StorageError
 from mpibatch.outputs.assemble import Assembly, DamagedFragments
+from mpibatch.outputs.held import HeldOutput
 from mpibatch.runtime.files import storage_error
 from mpibatch.runtime.journal import Journal
 from mpibatch.runtime.recording import Batch, Recording, voids
@@ -37,13 +39,21 @@ MOST_BACKLOG_BYTES = 256 << 20
 
 class _Finish(msgspec.Struct, frozen=True):
     complete: bool
+    held: HeldOutput | None
 
 
-_Item = Batch | _Finish | Callable[[], None]
+class _End(msgspec.Struct, frozen=True):
+    """Of a complete run whose rows were held. `deliver`: they become the output."""
+
+    deliver: bool
+
+
+_Item = Batch | _Finish | _End | Callable[[], None]
 
 
 class Writer:
-    """`start` it, then call `success`, `failure`, `loss` and `split`, `pump` often, and `finish` once.
+    """`start` it, then call `success`, `failure`, `loss` and `split`, `pump` often, and `finish` once; where that
+    holds the rows, also `deliver` or `drop`.
 
     `error` holds what made the thread end early; nothing that was handed over later is kept then.
     `facts` belongs to the thread while it runs.
@@ -82,13 +92,16 @@ class Writer:
         self._committed_at = 0.0
         self._written_bytes = 0
         self._completed = False
+        self._held: HeldOutput | None = None
         self._failures = Failures(facts)
         self._again = again
         if assembly is not None and again:
             assembly.hold(again)
         self.error: MpibatchError | Exception | None = None
         self.durable_at: float | None = None
-        """When, by `clock`, all was durable and, if complete, the output in its place."""
+        """When, by `clock`, all was durable and, if complete, the output in its place, or held."""
+        self.whole = False
+        """The rows are held now, as they came."""
 
     @property
     def failed_mini_batches(self) -> int:
@@ -161,11 +174,27 @@ class Writer:
             self._hand_over(self._clock())
         self._queue.put(self._commit)
 
-    def finish(self, *, complete: bool) -> None:
-        """Commit all; if `complete`, put the output into its place. Then the thread ends: see `alive`."""
+    def finish(self, *, complete: bool, held: HeldOutput | None = None) -> None:
+        """Commit all; if `complete`, put the output into its place. Then the thread ends: see `alive`.
+
+        `held`: of a complete run, where the output is to be put first: then the thread goes on, see `whole`.
+        """
         if self._recording:
             self._hand_over(self._clock())
-        self._queue.put(_Finish(complete))
+        self._queue.put(_Finish(complete, held))
+
+    def take_again(self) -> None:
+        """The rows that are held may have been changed: make them `whole` again."""
+        self.whole = False
+        self._queue.put(self._take)
+
+    def deliver(self) -> None:
+        """What is held becomes the output; then the thread ends."""
+        self._queue.put(_End(True))
+
+    def drop(self) -> None:
+        """The rows are held no more, and there is no output; then the thread ends."""
+        self._queue.put(_End(False))
 
     @property
     def alive(self) -> bool:
@@ -189,6 +218,9 @@ class Writer:
             self.error = error
         if self._assembly is not None and not self._completed:
             self._assembly.discard()
+        if self._held is not None:
+            with contextlib.suppress(OSError):  # The next session removes it as well.
+                self._held.clear()
         self._journal.close()
 
     def _next(self) -> _Item | None:
@@ -206,13 +238,24 @@ class Writer:
                 self._uncommitted += records
                 self._uncommitted_bytes += row_bytes
                 self._written_bytes += item.memory_bytes
-            case _Finish(complete):
+            case _Finish(complete, held):
                 self._commit()
-                if complete and self._assembly is not None:
+                self._held = held if complete else None
+                if self._held is not None:
+                    self._take()
+                elif complete and self._assembly is not None:
                     self._fence()
-                    self._complete(self._assembly)
+                    self._assemble(self._assembly)
+                    self._assembly.place()
                     self._completed = True
                 self.durable_at = self._clock()
+                return self._held is None
+            case _End(deliver):
+                assert self._held is not None
+                if deliver and self._assembly is not None:
+                    self._fence()
+                    self._held.deliver(self._assembly.delivery)
+                    self._completed = True
                 return True
             case None:
                 pass
@@ -246,9 +289,20 @@ class Writer:
             final = (records["kind"] == history.SUCCEEDED) | ((records["flags"] & history.FINAL) != 0)
             self._assembly.release(self._again & set(records["mini_batch"][final].tolist()))
 
-    def _complete(self, assembly: Assembly) -> None:
+    def _take(self) -> None:
+        """Have the rows whole where they are held."""
+        assembly, held = self._assembly, self._held
+        assert held is not None
+        if assembly is not None and not held.untouched():
+            self._fence()
+            assembly.again()
+            self._assemble(assembly)
+            held.take(assembly.partial)
+        self.whole = True
+
+    def _assemble(self, assembly: Assembly) -> None:
         try:
-            assembly.complete()
+            assembly.assemble()
         except DamagedFragments as damaged:
             records = self._journal.commit(voids(damaged.mini_batches))
             history.add_records(self._facts, records, self._session)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from mpibatch.errors import LaunchError
+
 ANSWER_S = 60
 _FIELDS = "JobArrayID:48 |,State:32 |,exit_code:16 |,RestartCnt:16 |,Reason:96 |"
 ENDED = frozenset(
@@ -68,6 +70,21 @@ def look(jobs: Sequence[str], environment: Mapping[str, str] = os.environ) -> li
     if told.returncode != 0:
         return [] if "Invalid job id" in told.stderr else None
     return [seen for line in told.stdout.splitlines() if (seen := _seen(line)) is not None]
+
+
+def cancel(job: str) -> None:
+    """Take a job out of the queue, whether it waits or runs. LaunchError where Slurm does not do it."""
+    try:
+        ended = subprocess.run(
+            ["scancel", job],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ANSWER_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LaunchError(
+            f"scancel {job} cannot be run, or does not answer: {error}. Try again later."
+        ) from error
+    if ended.returncode != 0 and "Invalid job id" not in ended.stderr:
+        raise LaunchError(f"scancel {job} has failed: {ended.stderr.strip()}. Try again later.")
 
 
 def _seen(line: str) -> Seen | None:

@@ -47,13 +47,15 @@ def batch_script(
     log: str | None = None,
     work_dir: str | None = None,
     folder: str | None = None,
+    step_folders: Sequence[str] = (),
 ) -> BatchScript:
     """The batch script that runs `command` (`mpibatch run JOB ...`, whole) in each task.
 
     `run_folder`: the run folder that this command takes, and `log`: the file for what the job prints, with Slurm's
     patterns. Both are relative to `work_dir`, which unless given is where `sbatch` is called; the log's folder
     has to exist. By default it is the job's name and number. `folder`: where `sbatch` is called, from which the
-    container's image is looked for; unless given it is the current one.
+    container's image is looked for; unless given it is the current one. `step_folders`: the run folders of a
+    pipeline's steps, absolute.
     """
     options = _options(job)
     log = log or ("%x-%A_%a.log" if _elements(job) is not None else "%x-%j.log")
@@ -83,11 +85,19 @@ def batch_script(
         environment=environment_lines(
             modules=job.slurm.modules, conda=None, setup=[job.slurm.setup] if job.slurm.setup else []
         ),
+        journals=[_journals(one, job.output) for one in step_folders],
         header_size=HEADER_SIZE,
         EXIT_STOPPED=EXIT_STOPPED,
         EXIT_NO_WORKERS=EXIT_NO_WORKERS,
     )
     return BatchScript(text, sources)
+
+
+def _journals(step_folder: str, output: str) -> str:
+    """Where a step of a pipeline has its journals, for the shell."""
+    private = os.path.join(step_folder, ".mpibatch")
+    below = seen_from(output, private)
+    return quoted(private) if below == private else f'"$run_folder"/{quoted(below)}'
 
 
 def _options(job: Job) -> list[_Option]:

@@ -24,6 +24,11 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mpibatch.azureml.finder import install
+from mpibatch.azureml.tensorflow_v1 import stand_in
+from mpibatch.entry import EntryScript
+from mpibatch.messages import Surroundings
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits"
 WORKERS = 2
 MINI_BATCH_SIZE = 5
@@ -150,12 +155,26 @@ def pool_run(example: Path, output: Path) -> float:
 
 
 def start_worker(example: Path, output: Path, ready: Barrier) -> None:
-    """Loads the entry script as mpibatch does: arguments set before the import, stdout in a file."""
+    """Loads the entry script as mpibatch does: stand-ins and arguments set before the import, stdout in a file."""
     global run_of_script  # noqa: PLW0603  (a Pool's initializer has no other place to leave it)
     log = output / f"{os.getpid()}.stdout.txt"
     sys.stdout = open(log, "w", encoding="utf-8")  # noqa: SIM115  (open until the process ends)
     path = example / "digit_identification.py"
-    sys.argv = [str(path), "--model", str(example / "model")]
+    sys.argv = [str(path)]
+    folder = os.fsencode(output)
+    EntryScript._settle(
+        Surroundings(
+            process="process000",
+            node="here",
+            run="digits",
+            log_file=folder + b"/log.txt",
+            output_dir=folder,
+            metrics_file=folder + b"/metrics.jsonl",
+            models={"mnist": os.fsencode(example / "model")},
+        )
+    )
+    install()
+    stand_in()
     spec = importlib.util.spec_from_file_location("digit_identification", path)
     assert spec is not None and spec.loader is not None
     script: Any = importlib.util.module_from_spec(spec)

@@ -10,18 +10,20 @@ import struct
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 import mpibatch
 from mpibatch.core.framing import FrameReader, frame
 from mpibatch.messages import Finish, FromProcessor, Grant, InitFailed, Outcomes, ProcessorSpec, Ready
-from mpibatch.runtime.clock import HEARTBEATS, Clock
+from mpibatch.runtime.clock import CLOCK_BYTES, HEARTBEATS, Clock
 from mpibatch.work import Assignment, Failed, Outcome, Paths, Succeeded
+
+_Seen = TypeVar("_Seen")
 
 PATIENCE_S = 30.0
 """Until a test that waits for a child gives up."""
@@ -88,8 +90,8 @@ class Child:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(PATIENCE_S)
         clock = os.memfd_create("clock")
-        os.ftruncate(clock, 4096)
-        self._clock = mmap.mmap(clock, 4096)
+        os.ftruncate(clock, CLOCK_BYTES)
+        self._clock = mmap.mmap(clock, CLOCK_BYTES)
         call = (
             f"import sys; sys.path.append({str(HOME)!r}); from mpibatch.runtime.processor import main; "
             f"raise SystemExit(main({theirs.fileno()}, {clock}))"
@@ -125,7 +127,9 @@ class Child:
     def send_raw(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def grant(self, *mini_batches: Sequence[str | bytes], retry: int = 0, position: int = 0) -> list[int]:
+    def grant(
+        self, *mini_batches: Sequence[str | bytes], retry: int = 0, position: int = 0, alone: bool = False
+    ) -> list[int]:
         """Grant them in one message; the numbers of their attempts. Mini-batches are numbered from 10."""
         assignments = []
         for items in mini_batches:
@@ -133,7 +137,7 @@ class Child:
             source = Paths(b"\0".join(os.fsencode(item) for item in items))
             assignments.append(
                 Assignment(
-                    self._attempt, self._attempt + 9, 0, len(items), retry, position, 0, source
+                    self._attempt, self._attempt + 9, 0, len(items), retry, position, 0, source, alone=alone
                 )
             )  # fmt: skip
         self.send_raw(frame(Grant(assignments)))
@@ -168,9 +172,9 @@ class Child:
             self._waiting = list(message.outcomes)
         return self._waiting.pop(0)
 
-    def does(self, *items: str | bytes, **more: int) -> Outcome:
+    def does(self, *items: str | bytes, retry: int = 0, position: int = 0) -> Outcome:
         """One mini-batch, and its outcome."""
-        (attempt,) = self.grant(items, **more)
+        (attempt,) = self.grant(items, retry=retry, position=position)
         outcome = self.outcome()
         assert outcome.attempt == attempt
         return outcome
@@ -199,6 +203,21 @@ class Child:
         clock = Clock(memoryview(self._clock))
         try:
             return clock.revoke(first, last)
+        finally:
+            clock.close()
+
+    def latest(self) -> int:
+        """The attempt that was begun last."""
+        return self._look(lambda clock: clock.latest)
+
+    def running(self) -> list[int]:
+        """The attempts that run, of those that it tells of in slots."""
+        return sorted(attempt for attempt, _ in self._look(Clock.all_running))
+
+    def _look(self, what: Callable[[Clock], _Seen]) -> _Seen:
+        clock = Clock(memoryview(self._clock))
+        try:
+            return what(clock)
         finally:
             clock.close()
 

@@ -18,7 +18,8 @@ from mpibatch.core.framing import frame
 from mpibatch.errors import ScriptError
 from mpibatch.inputs.csv_setup import CsvSetup
 from mpibatch.messages import Grant, InputSpec
-from mpibatch.runtime.entry_script import MESSAGE_CHARACTERS, log_error, report, takes_context
+from mpibatch.runtime.entry_script import takes_context
+from mpibatch.runtime.script_errors import MESSAGE_CHARACTERS, log_error, report
 from mpibatch.work import Assignment, Slice, Succeeded
 
 
@@ -109,8 +110,6 @@ UNUSABLE = {
     ),
     "nothing": ("from os.path import join", "has no function run(mini_batch); it has no functions"),
     "no function": ("run = 3", "is no function but of type int"),
-    "async": ("async def run(x): pass", "`run` of"),
-    "async init": ("async def init(): pass\ndef run(x): pass", "`init` of"),
     "no parameter": ("def run(): pass", "has the parameters (); it is called as run(mini_batch), or as"),
     "too many": ("def run(a, b, c): pass", "has the parameters (a, b, c)"),
     "keyword": ("def run(a, *, model): pass", "has the parameters (a, *, model)"),
@@ -165,7 +164,20 @@ NOT_STARTED = {
     "argparse": (
         "import argparse; argparse.ArgumentParser(prog='p').parse_args()",
         "SystemExit",
-        "2: the script called sys.exit(2) while it was imported; argparse did not accept",
+        "2: the script called sys.exit(2) while it was imported; argparse did not accept the arguments:"
+        " unrecognized arguments: --unknown; parse_known_args() passes over",
+    ),
+    "argparse lacks one": (
+        "import argparse\nparser = argparse.ArgumentParser(prog='p')\n"
+        "parser.add_argument('--model', required=True)\nparser.parse_known_args()",
+        "SystemExit",
+        "did not accept the arguments: the following arguments are required: --model; parse_known_args()",
+    ),
+    "argparse takes a beginning": (
+        "import argparse\nparser = argparse.ArgumentParser(prog='p')\nparser.add_argument('--unknown_a')\n"
+        "parser.add_argument('--unknown_b')\nparser.parse_known_args()",
+        "SystemExit",
+        "ambiguous option: --unknown could match --unknown_a, --unknown_b; ArgumentParser(allow_abbrev=False)",
     ),
     "init raises": ("def init(): raise OSError(5, 'bad disk')", "OSError", "[Errno 5] bad disk"),
     "init exits": (

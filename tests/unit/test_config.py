@@ -65,6 +65,7 @@ ALL_KEYS: dict[str, tuple[Any, Any]] = {
     ),
     "side_inputs": ({"labels": "l.txt"}, {"labels": "/home/ann/jobs/l.txt"}),
     "models": ({"m": "model/"}, {"m": "/home/ann/jobs/model"}),
+    "side_outputs": ({"a": None, "c": "c"}, {"a": "/home/ann/jobs/out/a", "c": "/home/ann/jobs/c"}),
     "mini_batch_size": (7, 7),
     "output": ("out", "/home/ann/jobs/out"),
     "output_action": ("summary_only", "summary_only"),
@@ -78,6 +79,7 @@ ALL_KEYS: dict[str, tuple[Any, Any]] = {
     "run_max_try": (1, 1),
     "init_timeout": (1.5, 1.5),
     "shutdown_timeout": (5, 5.0),
+    "finalize_timeout": (50, 50.0),
     "term_grace_s": (0, 0.0),
     "retry_backoff": (
         {"initial": 2, "max": 30, "jitter": False},
@@ -92,10 +94,12 @@ ALL_KEYS: dict[str, tuple[Any, Any]] = {
     "drain_margin": (60, 60.0),
     "process_count_per_node": (2, 2),
     "node_count": (3, 3),
+    "concurrency": (8, 8),
     "logging_level": ("DEBUG", "DEBUG"),
     "allow_reuse": (False, False),
     "gpus": ("share", "share"),
     "cpus": ("none", "none"),
+    "tensorflow_v1": (True, True),
     "environment_variables": ({"A": 1, "B": ""}, {"A": "1", "B": ""}),
     "environment_keep": (["OMPI_*", "X"], ["OMPI_*", "X"]),
     "python": ("env/bin/python", "/home/ann/jobs/env/bin/python"),
@@ -118,6 +122,7 @@ TABLE_KEYS: dict[str, tuple[Any, Any]] = {
     "shuffle": (True, True),
     "append_row_format": ("csv", "csv"),
     "add_input_key": (True, True),
+    "copy_output_to": ("a/b.csv", "/home/ann/jobs/a/b.csv"),
 }
 """Keys that cannot stand beside those of `ALL_KEYS`."""
 
@@ -128,7 +133,16 @@ def test_every_key_arrives_in_its_field(table: dict[str, tuple[Any, Any]]) -> No
     assert {key: getattr(job, key) for key in table} == {key: want for key, (_, want) in table.items()}
 
 
-OTHER_FIELDS = {"job_file", "job_dir", "entry_is_module", "table_size", "site", "site_keys"}
+OTHER_FIELDS = {
+    "job_file",
+    "job_dir",
+    "entry_is_module",
+    "table_size",
+    "site",
+    "site_keys",
+    "keys_ignored",
+    "remarks",
+}
 
 
 def test_every_key_and_field_is_in_the_tables_above() -> None:
@@ -212,6 +226,7 @@ WRONG: list[tuple[dict[Any, Any], list[str]]] = [
     ({"gpus": "2"}, ["gpus", "write 2 without quotes"]),
     ({"gpus": "shared"}, ["gpus", "share (", "none ("]),
     ({"cpus": "bound"}, ["cpus", "bind, none"]),
+    ({"tensorflow_v1": "yes"}, ["tensorflow_v1", "true or false"]),
     ({"partition": "long"}, ["here it is slurm.partition, like slurm: {partition: long}"]),
     ({"time": 10}, ["here it is slurm.time"]),
     ({"files": "images"}, ["belongs into inputs"]),
@@ -454,7 +469,19 @@ def test_a_glob_takes_the_jobs_folder_literally(files: str, want: str) -> None:
         (["--mini_batch_sise=5"], ["nearly the system's --mini_batch_size"]),
         (["--append_row_dataframe_headr", "True"], ["nearly the system's --append_row_dataframe_header"]),
         (["--mini_batch_size", 5], ["use the job file's key mini_batch_size"]),
-        (["--progress_update_timeout", 5], ["sets nothing in this version"]),
+        (["--error_threshold", 5, "--progress_update_timeout=5", "--allowed_failed_percent", "5.5"], []),
+        (["--rank_mini_batch_count", 0], []),
+        (["--rank-mini-batch-count", 2], ["nearly the system's --rank_mini_batch_count"]),
+        (
+            [
+                "--copy_logs_to_parent",
+                "True",
+                "--task_overhead_timeout=9",
+                "--x",
+                "--task_overhead_timeout=1",
+            ],
+            ["arguments that set nothing here: --copy_logs_to_parent, --task_overhead_timeout"],
+        ),
         (["--append_row_dataframe_header", "True"], []),
         (["--model", "x", "--output", "y", "--outputs", "z", "--mini_batch", "mini_batch_size"], []),
         (["--" + "x" * 1000], []),
@@ -544,6 +571,9 @@ def test_any_mapping_becomes_a_job_or_a_config_error(mapping: dict[Any, Any], sm
     job_warnings(job)
 
 
+BY_KEY = {"inputs": [{"csv": "t/*.csv"}], "partition_keys": ["a"]}
+
+
 @pytest.mark.parametrize(
     ("change", "isolates"),
     [
@@ -551,9 +581,9 @@ def test_any_mapping_becomes_a_job_or_a_config_error(mapping: dict[Any, Any], sm
         ({"output_action": "summary_only"}, False),
         ({"output_action": "summary_only", "isolate_failures": True}, True),
         ({"isolate_failures": None}, True),
+        (BY_KEY, False),
+        ({**BY_KEY, "isolate_failures": True}, True),
     ],
 )
-def test_failures_are_isolated_unless_the_script_stores_its_own_output(
-    change: dict[Any, Any], isolates: bool
-) -> None:
+def test_failures_are_isolated_unless_items_belong_together(change: dict[Any, Any], isolates: bool) -> None:
     assert job_of(change).isolate_failures is isolates

@@ -7,7 +7,6 @@ import pytest
 from mpibatch.core.backlog import Work
 from mpibatch.core.crew import Crew
 from mpibatch.core.events import Recall
-from mpibatch.core.grants import LEAST_IN_FLIGHT
 from mpibatch.work import Piece
 
 
@@ -18,7 +17,7 @@ def give(crew: Crew, number: int, *attempts: int) -> None:
         work = Work(Piece(attempt, 0, 1))
         work.live = 1
         crew.workers[number].attempts[attempt] = work
-    if len(attempts) < LEAST_IN_FLIGHT:
+    if len(attempts) < crew.least:
         crew.hungry.add(number)
     crew.check()
 
@@ -73,13 +72,38 @@ def test_nobody_asks_the_lost() -> None:
 def test_the_suspect_is_the_first_and_suspected_once() -> None:
     crew = Crew(1)
     worker = crew.workers[0]
-    assert worker.suspect() is None
+    assert worker.suspects(1) == []
     give(crew, 0, 1, 2)
-    assert worker.suspect() is worker.attempts[1]
-    assert worker.suspect() is None
+    assert worker.suspects(1) == [worker.attempts[1]]
+    assert worker.suspects(1) == []
     del worker.attempts[1]
     worker.attempts[2].ended = True
-    assert worker.suspect() is None
+    assert worker.suspects(1) == []
+
+
+def test_of_several_at_a_time_all_are_suspects_unless_one_is_alone() -> None:
+    crew = Crew(1, concurrency=3)
+    give(crew, 0, 1, 2, 3, 4, 5)
+    worker = crew.workers[0]
+    works = worker.attempts
+    works[5].alone = True
+    assert worker.suspects(3) == [works[1], works[2], works[3]]
+    assert worker.suspects(3) == [], "each once an attempt"
+    for attempt in (1, 2, 3):
+        del works[attempt]
+    assert worker.suspects(3) == [works[4]], "the next one waits until it is alone"
+    del works[4]
+    works[6] = Work(Piece(6, 0, 1))
+    assert worker.suspects(3) == [works[5]], "and nothing runs beside it"
+
+
+def test_what_may_run_is_not_recalled_by_halves() -> None:
+    crew = Crew(1, concurrency=3)
+    give(crew, 0, 1, 2, 3, 4, 5)
+    assert crew.recall_half() == [Recall(0, [5])]
+    assert crew.recall_half() == [Recall(0, [4])]
+    assert crew.recall_half() == []
+    assert crew.least == 5
 
 
 def test_the_hungriest_first_and_the_idle() -> None:

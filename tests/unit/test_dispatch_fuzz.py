@@ -89,7 +89,16 @@ class World:
         self.copies = random.random() < 0.4
         self.backoff = random.choice((None, None, RetryBackoff()))
         nodes = self.draw_workers()
-        self.books = Books(self.counts, self.left, random.randint(1, 3), nodes, isolate=self.isolate)
+        # Not drawn, so that the other worlds stay what they are.
+        self.concurrency = (1, 1, 1, 4)[seed // 4 % 4]
+        self.books = Books(
+            self.counts,
+            self.left,
+            random.randint(1, 3),
+            nodes,
+            isolate=self.isolate,
+            concurrency=self.concurrency,
+        )
         self.books.succeeded, self.books.rows = self.tally.items_succeeded, self.tally.rows
         self.books.failed = self.tally.items_failed
         whole = [mine == [Piece(number, 0, self.counts[number])] for number, mine in enumerate(self.left)]
@@ -105,6 +114,7 @@ class World:
             isolate=self.isolate,
             backoff=self.backoff,
             straggler_copies=self.copies,
+            concurrency=self.concurrency,
         )
         self.rests: set[int] = set()
         self.was_live = False
@@ -232,7 +242,8 @@ class World:
                 self.seen["gone with attempts"] += bool(books.of_worker(number))
                 books.leave(number)
             case WorkerLost(number) if self.knows(number) and number not in books.lost:
-                return self.count(books.lose(number), "lost")
+                self.seen["several lost"] += len(books.running(number)) > 1
+                return self.count(books.lose(number, self.too_many), "lost")
         return []
 
     def expect_answer(
@@ -331,7 +342,7 @@ class World:
 
     def answer(self, number: int) -> Event:
         worker = self.workers[number]
-        attempt = worker.attempts[0]
+        attempt = self.one_that_runs(number)
         state = self.books.state_of[attempt]
         piece = state.piece
         items = {(piece.mini_batch, item) for item in range(piece.first, piece.first + piece.count)}
@@ -339,22 +350,29 @@ class World:
             worker.dead = True
             return WorkerLost(number)
         self.was_live = bool(self.books.live(state))
-        del worker.attempts[0]
+        worker.attempts.remove(attempt)
         if self.random.random() < self.p_memory:
             return AttemptFailed(number, attempt, self.seconds, "OutOfMemory", True)
         if items & self.poison:
-            return AttemptFailed(number, attempt, self.seconds, f"Poison {piece.mini_batch % self.kinds}")
+            kind = f"Poison {piece.mini_batch % self.kinds}"
+            deadly = self.concurrency > 1 and piece.mini_batch % 2 == 0
+            return AttemptFailed(number, attempt, self.seconds, kind, deadly=deadly)
         if self.random.random() < (self.p_broken if worker.broken else self.p_fail):
             return AttemptFailed(number, attempt, self.seconds, "Bad")
         short = not self.fair and self.random.random() < 0.1
         succeeded = self.random.randint(0, piece.count) if short else piece.count
         return AttemptSucceeded(number, attempt, succeeded, succeeded + 1, self.seconds)
 
+    def one_that_runs(self, number: int) -> int:
+        running = [one for one in self.books.running(number) if one in self.workers[number].attempts]
+        self.seen["alone"] += self.books.state_of[running[0]].alone if running else 0
+        return self.random.choice(running) if len(running) > 1 else self.workers[number].attempts[0]
+
     def give_back(self, number: int) -> Event:
         worker = self.workers[number]
         asked = worker.recalls.pop(0)
         # The first has been started, and perhaps some more.
-        started = worker.attempts[: self.random.choice((1, 1, 1, 3))]
+        started = worker.attempts[: self.random.choice((1, 1, 1, 3)) - 1 + self.concurrency]
         mine = [attempt for attempt in worker.attempts if attempt in asked and attempt not in started]
         worker.attempts = [attempt for attempt in worker.attempts if attempt not in mine]
         return AttemptsReturned(number, mine)
@@ -500,7 +518,8 @@ class World:
             return
         assert waiting or not self.too_many_percent(), "it should have ended: too many mini-batches failed"
         for number in books.at_hand() if waiting else ():
-            starves = len(self.workers[number].attempts) < LEAST_IN_FLIGHT and not self.workers[number].dead
+            least = LEAST_IN_FLIGHT + (self.concurrency if self.concurrency > 1 else 0)
+            starves = len(self.workers[number].attempts) < least and not self.workers[number].dead
             assert not starves or books.held(number), f"worker {number} starves"
             self.seen["held"] += starves
 
@@ -581,6 +600,6 @@ def test_the_worlds_are_of_all_kinds() -> None:
             "used again",
             "held",
         ),
-        *("stopped with attempts out", "too many elsewhere"),
+        *("stopped with attempts out", "too many elsewhere", "several lost", "alone"),
     }
     assert {name: seen[name] for name in wanted if seen[name] < 3} == {}

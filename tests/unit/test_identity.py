@@ -124,6 +124,7 @@ def test_the_parts(job: Job, plan: Plan) -> None:
         ({"append_row_file_name": "other.txt"}, ["output"]),
         ({"append_row": {"sep": ","}}, ["output"]),
         ({"order": "completion"}, ["output"]),
+        ({"copy_output_to": "/data/all.txt"}, ["output"]),
         ({"environment_variables": {"OMP_NUM_THREADS": "1"}}, ["settings"]),
         ({"python": "/usr/bin/python3"}, ["settings"]),
         ({"run_max_try": 5, "error_threshold": 3, "logging_level": "DEBUG", "node_count": 2}, []),
@@ -176,7 +177,7 @@ def test_changes_in_words() -> None:
     assert describe_changes(old, old) == []
     assert describe_changes(old, old | {"script": "11", "output": "11"}) == [
         f"the entry script, a Python file of its source folder, or {SETTINGS_FILE}",
-        "output_action, append_row_file_name, append_row, append_row_format, add_input_key or order",
+        "output_action, append_row_file_name, append_row, append_row_format, add_input_key, order or copy_output_to",
     ]
     assert describe_changes(old, {"script": "00"}) == []
     (text,) = describe_changes({}, {"inputs": "11"})

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mpibatch.core.config import ArchiveInput, FilesInput, Job, ListInput, TableInput
+from mpibatch.core.settings import printable
 from mpibatch.core.tables import ByRows, BySize, CsvOptions, Hdf5Options, JsonlOptions
 from mpibatch.errors import EXIT_USAGE, ConfigError, ScriptError
 from mpibatch.runtime.job_yaml import read_job_text, read_set
@@ -47,7 +48,7 @@ def test_the_example_loads() -> None:
     job = load_job(EXAMPLE)
     assert (job.name, job.mini_batch_size, job.process_count_per_node) == ("digits", 5, 2)
     assert job.entry_script == str(EXAMPLE.parent / "digit_identification.py")
-    assert job.arguments == ["--model", str(EXAMPLE.parent / "model")]
+    assert job.models == {"mnist": str(EXAMPLE.parent / "model")}
     assert job.output == str(EXAMPLE.parent / "runs" / "digits")
 
 
@@ -334,7 +335,7 @@ def test_all_missing_files_are_told_at_once(folder: Path) -> None:
     message = words(folder, SMALL, "prepare=prepare.py", "python=env")
     assert "2 things are wrong" in message
     assert "did you mean prepared.py?" in message
-    assert f"that is a folder; did you mean {folder}/env/bin/python?" in message
+    assert f"that is a folder; did you mean {printable(f'{folder}/env/bin/python')}?" in message
     assert "is not executable" in words(folder, SMALL, "python=env/bin/python")
     assert "there is no such file" in words(folder, SMALL, "python=env/bin/pythn")
     assert "the folder does not exist; did you mean env?" in words(folder, SMALL, "source_directory=envs")

@@ -28,7 +28,7 @@ def killed_at(pulse: Pulse, page: Page, *, handed: bool, seconds: range) -> tupl
         for _ in range(2):  # A reading that may be torn is looked at twice.
             wrong = pulse.judge(page.clock, 0, handed=handed, now=now, now_ns=now * 10**9)
             if wrong is not None:
-                return now, wrong[0]
+                return now, wrong.cause
     return None
 
 

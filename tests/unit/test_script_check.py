@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from mpibatch.core.config import FilesInput, Job
+from mpibatch.core.settings import printable
 from mpibatch.errors import EXIT_USAGE, ScriptError
-from mpibatch.runtime.script_check import check_script, script_file
+from mpibatch.runtime.script_check import check_script, may_finalize, script_file
 
 
-def job_of(folder: Path, script: str | None = None, *, python: str | None = None) -> Job:
+def job_of(
+    folder: Path, script: str | None = None, *, python: str | None = None, concurrency: int = 1
+) -> Job:
     """A job with the entry script score.py in `folder`, or with the module `script`."""
     return Job(
         job_file=str(folder / "job.yaml"),
@@ -24,6 +27,7 @@ def job_of(folder: Path, script: str | None = None, *, python: str | None = None
         inputs=[FilesInput(files=["/x"], text="/x")],
         output=str(folder / "runs"),
         python=python,
+        concurrency=concurrency,
     )
 
 
@@ -32,7 +36,7 @@ def words(folder: Path, source: str | bytes) -> str:
     with pytest.raises(ScriptError) as caught:
         check_script(job_of(folder))
     assert caught.value.exit_code == EXIT_USAGE
-    assert str(folder / "score.py") in str(caught.value)
+    assert printable(str(folder / "score.py")) in str(caught.value)
     return str(caught.value)
 
 
@@ -45,6 +49,8 @@ GOOD = [
     "def run(a, /, b): ...",
     "@decorated\ndef run(): ...",
     "@decorated\nasync def run(a): ...",
+    "async def run(batch): ...",
+    "async def run(batch, context):\n    yield 1",
     "run = lambda batch: batch",
     "run: object = other",
     "run, init = make()",
@@ -97,13 +103,16 @@ WRONG: list[tuple[str | bytes, list[str]]] = [
     ("import steps.run", ["has no run"]),
     ("from run import steps", ["has no run"]),
     ("class Model:\n    def __getattr__(self, name): ...", ["has no run"]),
-    ("async def run(batch): ...", ["score.py:1: run is an async def"]),
+    ("async def run(): ...", ["score.py:1: run takes no positional parameter"]),
     ("\ndef run(): ...", ["score.py:2: run takes no positional parameter"]),
     ("def run(*, batch): ...", ["takes no positional parameter"]),
     ("def run(a, b, c): ...", ["run requires 3 parameters (a, b, c)"]),
     ("def run(a, /, b, c, d=1): ...", ["run requires 3 parameters (a, b, c)"]),
     ("def run(a, *, key): ...", ["run requires the keyword key"]),
-    ("if x:\n    def run(): ...\nelse:\n    async def run(a): ...", ["score.py:4: run is an async def"]),
+    (
+        "if x:\n    def run(): ...\nelse:\n    async def run(*, a): ...",
+        ["score.py:4: run takes no positional"],
+    ),
     (
         "def run(a)\n    pass",
         ["score.py:1: the entry script has a syntax error: expected ':'", "def run(a)\n"],
@@ -123,6 +132,30 @@ def test_scripts_without_a_usable_run_are_refused(
 ) -> None:
     message = words(tmp_path, source)
     assert [word for word in expected if word not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("source", "is_refused"),
+    [
+        ("def run(batch): ...", True),
+        ("if x:\n    def run(a): ...\nelse:\n    def run(b): ...", True),
+        ("async def run(batch): ...", False),
+        ("if x:\n    def run(a): ...\nelse:\n    async def run(b): ...", False),
+        ("@decorated\ndef run(batch): ...", False),
+        ("def run(batch): ...\nrun = made_async(run)", False),
+        ("def run(batch): ...\nfrom steps import *", False),
+    ],
+)
+def test_several_at_a_time_need_an_async_run(tmp_path: Path, source: str, is_refused: bool) -> None:
+    (tmp_path / "score.py").write_text(source)
+    check_script(job_of(tmp_path))
+    if not is_refused:
+        check_script(job_of(tmp_path, concurrency=8))
+        return
+    with pytest.raises(
+        ScriptError, match=r"no async def, so that no 8 mini-batches .* process_count_per_node"
+    ):
+        check_script(job_of(tmp_path, concurrency=8))
 
 
 def test_a_syntax_error_points_at_its_place(tmp_path: Path) -> None:
@@ -170,3 +203,24 @@ def test_an_unreadable_script_is_told(tmp_path: Path) -> None:
 def test_endlessly_deep_code_is_left_to_the_processor(tmp_path: Path) -> None:
     (tmp_path / "score.py").write_text("x = " + "-" * 100_000 + "1\ndef Run(a): ...")
     check_script(job_of(tmp_path))
+
+
+FINALIZES = [
+    ("def run(a): ...", False),
+    ("def run(a): ...\ndef finalize(): ...", True),
+    ("def run(a): ...\nfinalize = None", True),
+    ("def run(a): ...\nclass A:\n    def finalize(self): ...", False),
+    ("def run(a): ...\nfrom sums import finalize", True),
+    ("from sums import *", True),
+    ("no python", True),
+]
+
+
+@pytest.mark.parametrize(("source", "may"), FINALIZES)
+def test_whether_a_script_may_have_a_finalize(source: str, may: bool, tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text(source)
+    assert may_finalize(job_of(tmp_path)) is may
+
+
+def test_a_module_that_lies_elsewhere_may_have_one(tmp_path: Path) -> None:
+    assert may_finalize(job_of(tmp_path, "elsewhere.score"))

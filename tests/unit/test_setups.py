@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import support
 
@@ -75,7 +76,7 @@ def test_the_environment(tmp_path: Path) -> None:
     one = setups(job)[0]
     assert one.environment == {
         "MINE": b"3", "AZUREML_BI_OUTPUT_PATH": os.fsencode(job.output),
-        "AZUREML_MODEL_DIR": os.fsencode(tmp_path / "models"),
+        "AZUREML_MODEL_DIR": os.fsencode(tmp_path / "output" / ".mpibatch" / "models"),
     }  # fmt: skip
     assert one.environment_keep == ["PMI_*"]
     assert "AZUREML_MODEL_DIR" not in setups(job_of(tmp_path))[0].environment
@@ -107,6 +108,45 @@ def test_names_that_are_no_utf_8_can_be_sent(tmp_path: Path) -> None:
         encode(one)
         assert one.processor.argv[-1] == os.fsencode(folder)
         assert one.processor.source_directory == os.fsencode(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        (["--output_dir", "x"], False),
+        (["--output-dir=x"], False),
+        (["--output", "x"], True),
+        (["--output=x_y"], True),
+        (["output_dir", "--job_output_dir"], True),
+    ],
+)
+def test_no_argument_of_the_system_is_the_beginning_of_a_job_s_own(
+    tmp_path: Path, arguments: list[str], there: bool
+) -> None:
+    job = job_of(tmp_path, arguments=arguments)
+    argv = [os.fsdecode(argument) for argument in setups(job)[0].processor.argv]
+    assert (argv[: -len(arguments)].count("--output") == 1) == there
+    assert argv[-len(arguments) :] == arguments
+    assert "--output_action" in argv
+
+
+def test_arguments_that_the_system_has_only_where_they_are_set(tmp_path: Path) -> None:
+    job = msgspec.structs.replace(
+        job_of(tmp_path, arguments=[]),
+        mini_batch_error_threshold=3,
+        allowed_failed_percent=2.5,
+        partition_keys=["a", "b"],
+    )
+    argv = [os.fsdecode(argument) for argument in setups(job)[0].processor.argv]
+    given = dict(zip(argv[::2], argv[1::2], strict=True))
+    assert given["--allowed_failed_count"] == "3"
+    assert given["--allowed_failed_percent"] == "2.5"
+    assert given["--partition_keys"] == '["a", "b"]'
+    assert "--progress_update_timeout" not in given
+    job = job_of(tmp_path, arguments=["--progress_update_timeout=1000000"], process_count_per_node=2)
+    argv = [os.fsdecode(argument) for argument in setups(job)[0].processor.argv]
+    assert argv.index("--progress_update_timeout") < argv.index("--progress_update_timeout=1000000")
+    assert argv[argv.index("--progress_update_timeout") + 1] == "1000000"
 
 
 @pytest.mark.parametrize(
@@ -147,3 +187,17 @@ def test_what_processors_need_to_read_tables(tmp_path: Path) -> None:
     assert (spec.kind, spec.options["sep"]) == ("csv", ";")
     assert batch.data.to_dict("list") == {"a": [1], "b": [2]}
     assert (one.append_row_format, one.add_input_key) == ("parquet", True)
+
+
+def test_what_is_around_a_processor(tmp_path: Path) -> None:
+    job = job_of(tmp_path, models={"m/1": "m"}, side_inputs={"labels": "l"}, logging_level="DEBUG")
+    around = setups(job)[2].processor.surroundings
+    assert around is not None
+    assert (around.process, around.node, around.run) == ("process000", "b_c", "test-job")
+    output = os.fsencode(job.output)
+    assert around.output_dir == output
+    assert around.log_file == output + b"/logs/user/entry_script_log/b_c/process000.log.txt"
+    assert around.metrics_file == output + b"/.mpibatch/metrics/b_c.process000.jsonl"
+    assert around.models == {"m/1": os.fsencode(tmp_path / "m")}
+    assert around.side_inputs == {"labels": os.fsencode(tmp_path / "l")}
+    assert around.logging_level == "DEBUG"

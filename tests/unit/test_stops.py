@@ -124,7 +124,7 @@ def test_the_parents_sigterm_counts_too(local: Path, tmp_path: Path) -> None:
     assert asked.poll(20.1) == StopAsk("got SIGTERM", True)
 
 
-@pytest.mark.parametrize("parent", [f"{os.getpid()}:1", "4194304:1"])
+@pytest.mark.parametrize("parent", [f"{os.getpid()}:1", "4194304:1"], ids=["another", "nobody"])
 def test_a_parent_that_has_died(
     parent: str, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

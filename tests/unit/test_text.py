@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 import subprocess
 import sys
 from collections import deque
@@ -69,6 +70,11 @@ class Table:
         return [1][index]
 
 
+def shown(value: object) -> str:
+    """A test's name, the same in each process: without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{value!a}")[:40]
+
+
 def three() -> Iterator[int]:
     yield from (1, 2, 3)
 
@@ -100,7 +106,7 @@ SEQUENCES: list[tuple[object, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("result", "fragment"), SEQUENCES, ids=lambda value: f"{value!a}"[:40])
+@pytest.mark.parametrize(("result", "fragment"), SEQUENCES, ids=shown)
 def test_one_line_per_element(result: object, fragment: bytes) -> None:
     rows = encoded(result)
     assert rows.fragment == fragment
@@ -127,7 +133,7 @@ WRONG: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize("output_action", ["append_row", "summary_only"])
-@pytest.mark.parametrize(("result", "words"), WRONG, ids=lambda value: f"{value!a}"[:40])
+@pytest.mark.parametrize(("result", "words"), WRONG, ids=shown)
 def test_what_is_refused_is_named(result: object, words: str, output_action: str) -> None:
     with pytest.raises(BadReturn) as caught:
         TextEncoder(output_action, DEFAULTS).collect(result)

@@ -45,10 +45,17 @@ from mpibatch.runtime.clock import (
     CLOCK_BYTES,
     HEARTBEATS,
     LATEST,
+    MOVES,
     REVOKED_FIRST,
     REVOKED_LAST,
+    SLOT_ATTEMPT,
+    SLOT_CANCELLED,
+    SLOTS,
     STARTED,
+    STEP,
+    TICKS,
     Clock,
+    place_of,
 )
 from mpibatch.runtime.deaths import Death
 from mpibatch.runtime.holdings import handed_target
@@ -171,6 +178,16 @@ class FakeChild:
             page[ATTEMPT] = 0
         return not taken_back
 
+    def runs(self, *attempts: int, cancelled: int = 0, step: int = 0) -> None:
+        """As one that has an event loop, with these at a time. Each call is a move of the loop, and a round of it."""
+        page = memoryview(self._memory).cast("Q")
+        page[SLOTS], page[STEP], page[LATEST] = 8, step, max(attempts, default=page[LATEST])
+        page[MOVES], page[TICKS] = page[MOVES] + 1, page[TICKS] + 1
+        for slot in range(8):
+            attempt = attempts[slot] if slot < len(attempts) else 0
+            page[place_of(slot) + SLOT_ATTEMPT] = attempt
+            page[place_of(slot) + SLOT_CANCELLED] = cancelled if attempt == cancelled else 0
+
     def ends(self, attempt: int) -> None:
         memoryview(self._memory).cast("Q")[ATTEMPT] = 0
         self.says(Outcomes([success(attempt)]))
@@ -219,12 +236,12 @@ class Stage:
             self.port.to_worker.append(encode(message))
         self.worker.step()
 
-    def setup(self) -> FakeChild:
+    def setup(self, concurrency: int = 1) -> FakeChild:
         logs = self.folder / "logs"
         spec = ProcessorSpec(
             name="process001", script=b"/script.py", is_module=False, source_directory=None, argv=[],
             output_action="append_row", append_row={}, datasets=[], error_file=os.fsencode(logs / "errors"),
-            version="0",
+            version="0", concurrency=concurrency,
         )  # fmt: skip
         self.tell(
             WorkerSetup(
@@ -239,9 +256,9 @@ class Stage:
         assert isinstance(child.told.popleft(), ProcessorSpec)
         return child
 
-    def ready(self) -> FakeChild:
+    def ready(self, concurrency: int = 1) -> FakeChild:
         """Set up, with a processor that is ready."""
-        child = self.setup()
+        child = self.setup(concurrency)
         self.from_child(child, Ready(0.5))
         assert self.said() == [Ready(0.5)]
         return child
@@ -1265,3 +1282,151 @@ def test_another_session_begins_with_the_same_worker(stage: Stage) -> None:
         stage.from_child(child, Outcomes([success(1, fragment=fragment)]))
         assert stage.said() == [Outcomes([success(1, fragment=fragment)])]
         end(stage)
+
+
+# Several at a time
+
+
+def alone(child: FakeChild) -> dict[int, bool]:
+    """What a processor was granted since: by attempt, whether it has to run alone."""
+    found: dict[int, bool] = {}
+    while child.told:
+        message = child.told.popleft()
+        assert isinstance(message, Grant)
+        found |= {assignment.attempt: assignment.alone for assignment in message.assignments}
+    return found
+
+
+def pass_time(stage: Stage, seconds: float) -> None:
+    """In steps so short that nobody thinks that the worker itself stood still."""
+    for _ in range(round(2 * seconds)):
+        stage.step(0.5)
+
+
+def test_it_has_as_many_as_run_and_one_more(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(*range(1, 11)))
+    assert granted(child) == [1, 2, 3, 4, 5]
+    for attempt, following in ((3, [6]), (1, [7]), (2, [8])):
+        stage.from_child(child, Outcomes([success(attempt)]))
+        assert granted(child) == following, "an end makes room at once, whichever it is"
+    retire(stage)
+
+
+def test_short_ones_by_how_many_end_in_a_time(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(*range(1, 41)))
+    granted(child)
+    stage.from_child(child, Outcomes([success(1, seconds=0.008)]))
+    assert stage.worker.patience_s == SHORTEST_PATIENCE_S
+    assert granted(child) == list(range(6, 10)), "2 ms from one to the next: five besides the three others"
+    retire(stage)
+
+
+def test_of_several_nobody_is_blamed_and_each_is_tried_alone(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(*range(1, 7)))
+    granted(child)
+    stage.from_child(child, Outcomes([success(2)]))
+    assert granted(child) == [6]
+    stage.said()
+    child.runs(1, 3, 4, 5)
+    child.dead = True
+    stage.step()
+    assert stage.said() == [], "no try is lost"
+    log = (stage.folder / "logs" / "log").read_text()
+    assert "exit code 1 (pid 100 of rank 5 on node1, in mini-batches 11, 13, 14, 15 at a time)" in log
+    assert "each of them is tried again alone" in log
+
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert alone(other) == {1: True, 3: True, 4: True, 5: True, 6: False}
+    other.runs(1)
+    stage.from_child(other, Outcomes([success(1)]))
+    other.runs(3)
+    other.dead = True
+    stage.step()
+    assert stage.said()[0] == Outcomes([success(1)])
+    third = stage.successor()
+    stage.from_child(third, Ready(0.5))
+    assert alone(third) == {4: True, 5: True, 6: False}
+    retire(stage)
+
+
+def test_who_dies_alone_is_to_blame(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(1))
+    child.runs(1)
+    child.dead = True
+    stage.step()
+    outcome = failed(stage)
+    assert (outcome.attempt, outcome.cause, outcome.deadly) == (1, "died", True)
+    assert "in mini-batch 11, attempt 1)" in outcome.error.message
+    stage.successor()
+    retire(stage)
+
+
+def test_who_holds_the_loop_is_to_blame(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(1, 2, 3))
+    child.runs(1, 2, 3, step=2)
+    pass_time(stage, RUN_S)
+    assert not child.killed
+    pass_time(stage, 3.0)
+    outcome = failed(stage)
+    assert (outcome.attempt, outcome.cause, outcome.error.type) == (2, "timed_out", "TimedOut")
+    assert "over run_invocation_timeout: 60 s, and the event loop stood still" in outcome.error.message
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert alone(other) == {1: False, 3: False}, "the others have not done anything"
+    retire(stage)
+
+
+def test_who_does_not_end_when_it_is_cancelled_is_to_blame(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(1, 2, 3))
+    for _ in range(12):
+        child.runs(1, 2, 3, cancelled=3)
+        stage.step(0.25)
+    outcome = failed(stage)
+    assert (outcome.attempt, outcome.cause, outcome.deadly) == (3, "timed_out", True)
+    assert "60 s, and it went on when it was cancelled (pid 100" in outcome.error.message
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert alone(other) == {1: False, 2: False}
+    retire(stage)
+
+
+@pytest.mark.parametrize("others", [(3,), (1, 3)])
+def test_who_has_ended_meanwhile_leaves_the_blame_to_nobody(others: tuple[int, ...], stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(1, 2, 3))
+    child.runs(1, 2, step=2)
+    while not child.killed:
+        stage.step(0.5)
+    child.runs(*others)
+    child.dead = True
+    stage.step()
+    assert not any(isinstance(one, Outcomes) for one in stage.said())
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert alone(other) == {1: False, 2: False, 3: False}
+    retire(stage)
+
+
+def test_its_loop_keeps_the_time_itself(stage: Stage) -> None:
+    child = stage.ready(4)
+    stage.tell(grant(1, 2))
+    for _ in range(10):
+        child.runs(1, 2)
+        pass_time(stage, RUN_S / 2)
+    assert not child.killed, "as long as it comes round"
+    pass_time(stage, RUN_S + 3.0)
+    assert child.killed
+    assert not any(isinstance(one, Outcomes) for one in stage.said()), (
+        "whose code holds the loop is not known"
+    )
+    other = stage.successor()
+    stage.from_child(other, Ready(0.5))
+    assert alone(other) == {1: True, 2: True}
+    retire(stage)

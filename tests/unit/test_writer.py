@@ -426,10 +426,10 @@ def test_damaged_rows_are_voided_so_that_they_are_made_again(bench: Bench) -> No
 def test_values_that_do_not_fit_the_type_of_all_rows_are_the_script_s_fault(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def complete(_: Assembly) -> None:
+    def assemble(_: Assembly) -> None:
         raise Unmergeable("column when: 9999-01-01 does not fit timestamp[ns]")
 
-    monkeypatch.setattr(Assembly, "complete", complete)
+    monkeypatch.setattr(Assembly, "assemble", assemble)
     bench.succeed(0)
     bench.finish(complete=True)
     assert isinstance(bench.writer.error, ScriptError)
