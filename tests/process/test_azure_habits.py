@@ -351,7 +351,7 @@ HABITS = {
             return [f"task {mini_batch.task_id} of {len(mini_batch)}"]
         """,
         [f"task {n} of 1" for n in range(3)],
-        {"arguments": ["--rank_mini_batch_count", 3], "inputs": None},
+        {"arguments": ["--rank_mini_batch_count", 3], "inputs": None, "mini_batch_size": None},
         items=0,
     ),
     "a logger of EntryScript, a model asked for by a name that is an argument": Habit(
