@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import click
+
 from mpibatch.core.pipeline import Pipeline, as_one_job
 from mpibatch.errors import LaunchError, tell
 from mpibatch.launch import FIRST_STARTED, TTY, end_before_world, promised, speaks_for_all, world
@@ -34,10 +36,9 @@ def start(
     """Run the job file at `path`, in whatever role this process has; its exit code."""
     asked = _Asked(path, sets, output, fresh, only_failed, share)
     if promised(os.environ) is None:
-        job, of_steps = asked.load(), list[str]()
-        if isinstance(job, Pipeline):
-            of_steps = [step.job.output for step in job.steps]
-            job = as_one_job(job)
+        asked, loaded, added = _here(asked)
+        of_steps = [step.job.output for step in loaded.steps] if isinstance(loaded, Pipeline) else []
+        job = _as_one(loaded)
         processes = _local_processes(job)
         if processes > 1:
             from mpibatch.core.shares import find_element
@@ -51,7 +52,7 @@ def start(
                 run_folder=str(run_folder_of(job, element).root),
                 of_steps=of_steps,
             )
-            return run_world(sys.argv[1:], processes, started_at, restarts)
+            return run_world([*sys.argv[1:], *added], processes, started_at, restarts)
         return _rank(None, asked, started_at)
     try:
         comm = world(os.environ)
@@ -83,6 +84,32 @@ class _Asked(NamedTuple):
         if isinstance(loaded, Pipeline):
             refuse_options(loaded, only_failed=self.only_failed, share=self.share)
         return loaded
+
+
+def _as_one(loaded: Job | Pipeline) -> Job:
+    return as_one_job(loaded) if isinstance(loaded, Pipeline) else loaded
+
+
+def _here(asked: _Asked) -> tuple[_Asked, Job | Pipeline, list[str]]:
+    """What is asked, what it loads, and what the ranks are told besides: a file of Azure ML is for a cluster that
+    starts machines by itself, and how many it names is no reason not to run it on this one."""
+    from mpibatch.core.azure_keys import form_of
+    from mpibatch.runtime.jobfile import read_mapping
+
+    loaded = asked.load()
+    job = _as_one(loaded)
+    if (job.node_count or 1) == 1 or form_of(
+        read_mapping(job.job_file), os.path.basename(job.job_file)
+    ) is None:
+        return asked, loaded, []
+    click.echo(
+        f"warning: resources.instance_count is {job.node_count}, and without srun or mpirun there is this machine"
+        f" only: runs here, in {job.process_count_per_node or 1} processes",
+        err=True,
+    )
+    here = "node_count=1"
+    asked = asked._replace(sets=[*asked.sets, here])
+    return asked, asked.load(), ["--set", here]
 
 
 def _local_processes(job: Job) -> int:

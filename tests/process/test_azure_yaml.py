@@ -62,6 +62,24 @@ def make(folder: Path, yaml: str, script: str = SCORE) -> Path:
     return folder / "azure.yml"
 
 
+def test_machines_that_only_a_launcher_reaches_are_told_of_and_it_runs_here(tmp_path: Path) -> None:
+    make(tmp_path, JOB.replace("azureml:model:1", "./model"))
+    pipeline = "type: pipeline\njobs:\n  one:\n" + textwrap.indent(
+        JOB.replace("azureml:model:1", "./model")
+        + "resources: {instance_count: 3}\nmax_concurrency_per_instance: 2\n",
+        "    ",
+    ).replace("    $schema", "    # $schema")
+    (tmp_path / "azure.yml").write_text(pipeline)
+    ended = support.mpibatch("run", tmp_path / "azure.yml")
+    assert ended.returncode == 0, support.words(ended)
+    assert "instance_count is 3" in ended.stderr and "runs here, in 2 processes" in ended.stderr
+    assert (tmp_path / "out" / "rows.txt").read_text().splitlines() == ROWS
+    ours = support.mpibatch("convert", tmp_path / "azure.yml").stdout
+    (tmp_path / "ours.yaml").write_text(ours)
+    refused = support.mpibatch("run", tmp_path / "ours.yaml")  # In a file of our own it is what was wanted.
+    assert refused.returncode == 2 and "needs a launcher that reaches other machines" in refused.stderr
+
+
 def test_a_job_runs_as_it_is_and_what_convert_prints_is_the_same_job(tmp_path: Path) -> None:
     file = make(tmp_path, JOB)
     refused = support.mpibatch("run", file)

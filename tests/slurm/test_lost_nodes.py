@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import support
 from slurm.cluster import NODES, Cluster
+from slurm.processes import others
 from slurm.steps import right_plugin
 from support import NOTE, make_job, notes, open_gate, result, rows
 
@@ -68,7 +69,22 @@ def submit(cluster: Cluster, folder: Path) -> tuple[str, Path]:
     script.write_text(text)
     number = cluster.command("sbatch", "--parsable", script, environment=support.from_anywhere()).strip()
     support.wait_until(lambda: set(notes(folder)) == set(NODES), "each node is at work", 60)
+    # Nobody sees that the first node is lost before the watcher is there, which is started beside the ranks.
+    support.wait_until(lambda: _is_watched(number), "the last node watches", 60)
     return number, log
+
+
+def _is_watched(number: str) -> bool:
+    """Whether the batch script's watcher runs, and not only the srun that starts it."""
+    commands = [_command(pid) for pid in others()]
+    return any(words[0].endswith("bash") and {"watcher", number} <= set(words) for words in commands)
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:  # It has ended.
+        return [""]
 
 
 def ends_complete(cluster: Cluster, folder: Path, number: str, log: Path) -> str:
