@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -201,6 +202,13 @@ def run(mini_batch):
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """Ranks of one world: a launcher that sees one die kills the others, so that some may be gone before that."""
+    for pid in list(pids):
+        with contextlib.suppress(ProcessLookupError):
+            kill(pid)
 
 
 class Started:

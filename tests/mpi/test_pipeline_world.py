@@ -92,8 +92,7 @@ def test_the_world_is_killed_in_the_second_step(tmp_path: Path) -> None:
             lambda: support.notes(tmp_path).count("second 1") >= 3 and journal.stat().st_size > 150,
             "two rows of the second step are safe",
         )
-        for pid in support.ranks_with(str(file)).values():
-            support.kill(pid)
+        support.kill_all(support.ranks_with(str(file)).values())
         started.wait_to_end()
     support.wait_until(lambda: not support.processes_with(str(file)), "all of it is gone")
     work_of(tmp_path)

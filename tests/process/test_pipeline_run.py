@@ -143,8 +143,7 @@ def test_a_world_that_is_lost_is_started_again(tmp_path: Path) -> None:
         started.wait_until(
             lambda: support.notes(tmp_path).count("second 1") >= 3, "the second step is at work"
         )
-        for pid in support.ranks_with(str(file)).values():
-            support.kill(pid)
+        support.kill_all(support.ranks_with(str(file)).values())
         support.open_gate(tmp_path)  # After that, as the step may be over at once.
         assert started.wait_to_end() == 0, started.said
     assert "starting again (1 of 3)" in started.said

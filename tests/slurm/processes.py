@@ -55,12 +55,25 @@ def has_open(pid: int, folder: str) -> bool:
 
 
 def kill(pids: set[int]) -> None:
-    """As if by a loss of power: all at once, so that no slurmstepd lives to report the end of its tasks."""
-    daemons_first = sorted(pids, key=lambda pid: not _is_daemon(pid))
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in daemons_first:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+    """As if by a loss of power: all at once, so that no slurmstepd lives to report the end of its tasks, and no task
+    to hear of its slurmstepd's: the kernel wakes a stopped process by SIGHUP when its parent dies before it."""
+    for pid in sorted(pids, key=lambda pid: not _is_daemon(pid)):
+        _signal(pid, signal.SIGSTOP)
+    for pid in sorted(pids, key=lambda pid: _depth(pid, pids), reverse=True):
+        _signal(pid, signal.SIGKILL)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _depth(pid: int, pids: set[int]) -> int:
+    """How many of `pids` are above it."""
+    depth = 0
+    while (pid := _parent(pid)) in pids:
+        depth += 1
+    return depth
 
 
 def _is_daemon(pid: int) -> bool:
