@@ -79,9 +79,11 @@ def test_it_is_called_once_after_all_else(ranks: int | None, workers: int, tmp_p
     ((_, pid, file),) = told(tmp_path, "finalize")
     assert Path(file).name == "rows.txt" and Path(file) != output / "rows.txt"
     assert [line.split()[0] for line in notes(tmp_path)][-3:] == ["init", "finalize", "shutdown"]
-    assert told(tmp_path, "shutdown")[-1] == ["shutdown", pid]
-    assert len(told(tmp_path, "shutdown")) == workers + 1
-    assert len(told(tmp_path, "run")) == 6 and pid not in {one[2] for one in told(tmp_path, "run")}
+    ran = [one[2] for one in told(tmp_path, "run")]
+    shut = [one[1] for one in told(tmp_path, "shutdown")]
+    assert shut[-1] == pid and len(set(shut)) == len(shut)
+    # A processor whose `init()` is still going on when all is done has nothing to shut down.
+    assert len(ran) == 6 and set(ran) <= set(shut[:-1])
     assert "finalize() of the script begins" in ended.stderr and "finalize() has ended" in ended.stderr
     (printed,) = (output / "logs" / "user" / "stdout").rglob("finalize.stdout.txt")
     assert printed.read_text() == "printed in finalize()\n"
