@@ -12,7 +12,8 @@ import msgspec
 from mpibatch.api.datastores import DataPath, Datastore
 from mpibatch.api.refusals import ApiError, refuse
 from mpibatch.core.azure_paths import is_uri
-from mpibatch.core.mltable_paths import path_formats, unpartitioned
+from mpibatch.core.mltable_paths import of_tables, path_formats
+from mpibatch.core.path_columns import names_in
 from mpibatch.core.path_format import parse
 from mpibatch.core.settings import Wrong, shown
 from mpibatch.inputs.files import find_files
@@ -63,7 +64,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         if self.partition_format is None:
             return []
         if self.kind != "files":
-            return legal("partition_format", unpartitioned, self.kind, self.partition_format)
+            return list(names_in(self.partition_format))
         return list(parse(self.formats()[0]).fields)
 
     def files(self) -> list[str]:
@@ -86,6 +87,8 @@ def source(
     listed = _listed(path)
     if not listed:
         raise ApiError(f"{call}: path is an empty list: name at least one folder, glob or file")
+    if partition_format is not None and kind != "files":
+        options = legal(f"{call}: partition_format", of_tables, kind, options, partition_format)
     made = Source(
         kind=kind,
         paths=[absolute(call, one) for one in listed],

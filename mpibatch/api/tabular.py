@@ -16,6 +16,7 @@ from mpibatch.api.refusals import ApiError, ExistsError, need, refuse
 from mpibatch.api.sources import Kind, Place, Source, absolute, legal, source
 from mpibatch.core.mltable_columns import convert, drop, keep
 from mpibatch.core.mltable_reads import READS
+from mpibatch.core.path_columns import path_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +175,8 @@ class TabularDataset(AbstractDataset):
     def _groups(self) -> list[str]:
         """What is read at once: a folder of Parquet, for the columns in its folders' names; else each file."""
         (first, *others) = self._source.paths
-        if self._source.kind == "parquet" and not others and os.path.isdir(first):
+        hive = self._source.options.get("hive", True)
+        if self._source.kind == "parquet" and hive and not others and os.path.isdir(first):
             return [first]
         return self._source.files()
 
@@ -205,10 +207,30 @@ class TabularDataset(AbstractDataset):
         )
         frame.to_parquet(folder, partition_cols=list(partition_keys))
         form = "/".join(f"{key}={{{key}}}" for key in partition_keys) + "/*.parquet"
-        made = TabularDataset.from_parquet_files(folder + "/", partition_format=form)
+        # Not as `path_columns`: the names of such folders give numbers back as numbers.
+        made = TabularDataset(Source(kind="parquet", paths=[f"{folder}/"], partition_format=form))
         if name is not None:
             return made.register(_datastore(target).workspace, name, create_new_version=True)
         return made
+
+    def get_partition_key_values(self, partition_keys: Sequence[str] | None = None) -> list[dict[str, str]]:
+        """The combinations that the paths have, in the order of the files. Times are as in ISO 8601."""
+        form = self._source.partition_format
+        call = "TabularDataset.get_partition_key_values"
+        need(call, form is not None, "the dataset has no partition_format: make it with one")
+        columns = path_columns(form or "")
+        keys = list(partition_keys or columns.names)
+        unknown = [key for key in keys if key not in columns.names]
+        need(call, not unknown, f"{unknown} are none of {list(columns.names)}")
+        found: dict[tuple[str, ...], None] = {}
+        for file in map(os.fsencode, self._source.files()):
+            values = columns.values(file)
+            if values is None:
+                raise ApiError(
+                    f"{call}: {os.fsdecode(file)} does not end as the partition_format says, {form}"
+                )
+            found[tuple(values[key] for key in keys)] = None
+        return [dict(zip(keys, values, strict=True)) for values in found]
 
     def filter(self, expression: Any) -> NoReturn:
         refuse("TabularDataset.filter", _ROWS)

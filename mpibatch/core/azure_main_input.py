@@ -105,7 +105,7 @@ def _cut(notes: Notes, part: Part, keys: Mapping[Any, Any], table: Table) -> dic
         if size is not None:
             notes.left_out.append(f"{part.prefix}mini_batch_size (partition_keys win)")
         # Azure ML promises a mini-batch for each combination, wherever its rows stand.
-        scattered = table.of_rows and not table.keys_in_path
+        scattered = table.of_rows and not set(cut) <= set(table.keys_in_path)
         keyed = {"partition_keys": cut, **({"shuffle": True} if scattered else {})}
         # And that `run` has all of it: a part would give another sum, or another model.
         return {**keyed, "isolate_failures": False}

@@ -14,8 +14,9 @@ import msgspec
 
 from mpibatch.core.azure_paths import below, is_uri, on_this_machine
 from mpibatch.core.mltable_columns import There, convert, drop, keep, numbered
-from mpibatch.core.mltable_paths import path_formats, unpartitioned
+from mpibatch.core.mltable_paths import of_tables, path_formats
 from mpibatch.core.mltable_reads import KIND_OF, READS
+from mpibatch.core.path_columns import names_in, path_columns_text
 from mpibatch.core.settings import Problems, Wrong, did_you_mean, shown, text
 
 NAME = "MLTable"
@@ -50,7 +51,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     of_rows: bool
     """Items are rows of tables; else files."""
     keys_in_path: list[str] = []
-    """Columns that the names of folders give, `key=value/`."""
+    """Columns that the paths of a table's files give."""
     left_out: list[str] = []
     """Keys of the file that mean nothing here."""
 
@@ -182,6 +183,12 @@ def _transformed(value: Any, *, state: _State, name: str, key: str) -> None:
             raise Wrong(f"{name}: {wrong}") from None
     elif name == _PARTITIONS:
         state.partition_format = _format(value)
+        if "columns" in state.options:  # Those that were kept before; the format's come to them.
+            more = names_in(state.partition_format)
+            state.options = {
+                **state.options,
+                "columns": list(dict.fromkeys([*state.options["columns"], *more])),
+            }
     elif name in _REFUSED:
         raise Wrong(f"{name} cannot be done here: {_REFUSED[name]}")
     else:
@@ -190,9 +197,12 @@ def _transformed(value: Any, *, state: _State, name: str, key: str) -> None:
 
 
 def _columns(state: _State) -> Sequence[str] | None:
-    """Those that the files have."""
+    """Those that the files have, and their paths so far."""
     names: list[str] | None = state.options.get("names")
-    return names or state.columns(str(state.kind), state.options, state.paths)
+    there = names or state.columns(str(state.kind), state.options, state.paths)
+    if there is None or state.partition_format is None:
+        return there
+    return [*there, *names_in(state.partition_format)]
 
 
 def _name_columns(state: _State, key: str) -> None:
@@ -208,16 +218,21 @@ def _format(value: Any) -> str:
     said = value.get("partition_format") if isinstance(value, Mapping) else value
     if not isinstance(said, str):
         raise Wrong(f"{_PARTITIONS} needs a partition_format, like {{year}}/{{month}}.csv")
-    return said
+    try:
+        return path_columns_text(said)
+    except Wrong as wrong:
+        raise Wrong(f"{_PARTITIONS}: {wrong}") from None
 
 
 def _table(state: _State, paths: list[str], partition_keys: Sequence[str]) -> Table:
     if state.kind is not None:
-        keys = unpartitioned(state.kind, state.partition_format) if state.partition_format is not None else []
+        options = state.options
+        if state.partition_format is not None:
+            options = of_tables(state.kind, options, state.partition_format)
         return Table(
-            inputs=[{state.kind: _one_or_all(paths), **state.options}],
+            inputs=[{state.kind: _one_or_all(paths), **options}],
             of_rows=True,
-            keys_in_path=keys,
+            keys_in_path=list(names_in(options.get("path_columns"))),
             left_out=state.left_out,
         )
     if partition_keys and state.partition_format is not None:

@@ -1,49 +1,37 @@
 """An MLTable's `partition_format`: columns that stand in the paths of files. Pure.
 
-Of files they are our path formats, of Parquet files the folders `key=value`; what else there is, is refused. The
-format is the end of each path, from the folder of the first column on.
+Of tables they are our `path_columns`, of files our path formats. The format is the end of each path, from the folder
+of the first column on.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from mpibatch.core.path_columns import path_columns_text
 from mpibatch.core.settings import Wrong, shown
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_HIVE = re.compile(r"([^={}]+)=\{([^{}]*)\}")
 _GLOB = "*?["
 
 
-def unpartitioned(kind: str, partition_format: str) -> list[str]:
-    """The columns, of a table whose files have them in their paths; raises `Wrong` where that cannot be."""
-    _fields(partition_format)
-    if kind != "parquet":
-        raise Wrong(
-            f"columns from the paths of {'CSV' if kind == 'csv' else 'JSON lines'} files cannot be had: write them"
-            " into the files, or as Parquet in folders like year=2020/; without a read transformation the items are"
-            " files, and partition_keys name such columns"
-        )
-    *folders, _ = _components(partition_format)
-    keys: list[str] = []
-    for part in folders:
-        found = _HIVE.fullmatch(part)
-        if found is not None and found[1] == found[2]:
-            keys.append(found[1])
-        elif _FIELD.search(part):
-            raise Wrong(
-                f"{shown(part)}: columns from paths of Parquet files are read of folders like year={{year}}"
-            )
-    if len(keys) != len(_fields(partition_format)):
-        raise Wrong(
-            "columns from paths of Parquet files are read of folders like year={year}, not of file names"
-        )
-    return keys
+def of_tables(kind: str, options: Mapping[str, Any], partition_format: str) -> dict[str, Any]:
+    """The options of a table input with the format's columns; raises `Wrong` where it is not legal."""
+    told = {"path_columns": path_columns_text(partition_format)}
+    # Folders like year=2020/ would give the same columns twice.
+    return {**options, **told, **({"hive": False} if kind == "parquet" else {})}
 
 
 def path_formats(paths: list[str], partition_format: str) -> list[str]:
-    """Our path formats of files."""
-    _fields(partition_format)
+    """Our path formats of files; raises `Wrong` where they cannot be."""
+    path_columns_text(partition_format)
+    if times := [name for name in _FIELD.findall(partition_format) if ":" in name]:
+        raise Wrong(
+            f"{{{times[0]}}}: keys of files are text, and no times: write a column for each part, like"
+            " {year}/{month}/{day}"
+        )
     return [_with_format(path, partition_format) for path in paths]
 
 
@@ -65,16 +53,3 @@ def _with_format(path: str, partition_format: str) -> str:
 
 def _components(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
-
-
-def _fields(partition_format: str) -> list[str]:
-    names = list(dict.fromkeys(_FIELD.findall(partition_format)))
-    if not names:
-        raise Wrong("a partition_format has a column in it, like {year}/{month}.csv")
-    for name in names:
-        if ":" in name:
-            raise Wrong(
-                f"{{{name}}}: dates cannot be put together of a path: write a column for each part, like"
-                " {year}/{month}/{day}"
-            )
-    return names

@@ -9,6 +9,7 @@ literally may also be meant literally (`[1]`), so both are let through.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mpibatch.core.places import Places, joined
 from mpibatch.core.settings import Wrong, shown
@@ -43,8 +44,11 @@ class PathFormat:
         return dict(zip(self.fields, values))
 
 
-def parse(path: str) -> PathFormat:
-    """Raises `Wrong`, in words for a job file, where braces or a field's name are not legal."""
+def parse(path: str, shapes: Mapping[str, str] = {}) -> PathFormat:
+    """`shapes`: regular expressions, without groups, of fields that stand for certain texts only.
+
+    Raises `Wrong`, in words for a job file, where braces or a field's name are not legal.
+    """
     fields: list[str] = []
     globs: list[str] = []
     regex = "/" if path.startswith("/") else ""
@@ -57,7 +61,7 @@ def parse(path: str) -> PathFormat:
             globs.append(part)
             regex += r"(?:[^/]+/)*" + ("[^/]+" if last else "")
             continue
-        glob, matched = _component(part, fields)
+        glob, matched = _component(part, fields, shapes)
         globs.append(glob)
         regex += matched + ("" if last else "/")
     pattern = ("/" if path.startswith("/") else "") + "/".join(globs)
@@ -70,7 +74,7 @@ def absolute_format(path: str, places: Places) -> str:
     return joined(literal, places.expand(path)) + ("/" if path.endswith("/") else "")
 
 
-def _component(part: str, fields: list[str]) -> tuple[str, str]:
+def _component(part: str, fields: list[str], shapes: Mapping[str, str]) -> tuple[str, str]:
     """Its glob and its regular expression; new fields are added to `fields`."""
     glob, regex = "", ""
     after_field = False
@@ -79,7 +83,9 @@ def _component(part: str, fields: list[str]) -> tuple[str, str]:
         if name is not None:
             _check_field(part, name, after_field)
             glob += "*"
-            regex += rf"(?:\{fields.index(name) + 1})" if name in fields else "([^/]+?)"
+            regex += (
+                rf"(?:\{fields.index(name) + 1})" if name in fields else f"({shapes.get(name, '[^/]+?')})"
+            )
             if name not in fields:
                 fields.append(name)
         else:

@@ -23,6 +23,7 @@ _RENAMED = {
     "key": "group (a path of groups) or datasets",
     "path": "group (a path of groups)",
     "partitioning": "hive",
+    "partition_format": "path_columns",
     "orient": "as (frame or records)",
     "newlines_in_values": "multiline",
 }

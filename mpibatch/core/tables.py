@@ -36,6 +36,9 @@ class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, tag="csv"):
     unpack: bool = False
     """Unpack compressed files into the run folder, whatever their size, so that they are cut; in UTF-8, if
     they, compressed or not, are in an encoding in which nothing can be cut (utf-16)."""
+    path_columns: str | None = None
+    """Columns that the ends of the files' paths give (`core.path_columns`): behind the others, or where `columns`
+    has them."""
 
 
 class JsonlOptions(msgspec.Struct, frozen=True, kw_only=True, tag="jsonl"):
@@ -47,6 +50,7 @@ class JsonlOptions(msgspec.Struct, frozen=True, kw_only=True, tag="jsonl"):
     dtype: dict[str, str] | None = None
     parse_dates: list[str] = []
     unpack: bool = False
+    path_columns: str | None = None
 
 
 class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, tag="parquet"):
@@ -56,6 +60,7 @@ class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, tag="parquet"):
     """Those to read, in this order, partition columns among them; None: all."""
     hive: bool = True
     """Folders named `key=value` below the input become columns."""
+    path_columns: str | None = None
 
 
 class Hdf5Options(msgspec.Struct, frozen=True, kw_only=True, tag="hdf5"):
@@ -66,6 +71,7 @@ class Hdf5Options(msgspec.Struct, frozen=True, kw_only=True, tag="hdf5"):
     """Paths below `group`, of equal first dimension; None: all datasets directly in it."""
     as_: Literal["frame", "arrays"] = msgspec.field(name="as", default="frame")
     """What `run()` gets: a DataFrame, or a dict of numpy arrays of shape (n, ...)."""
+    path_columns: str | None = None
 
 
 TableOptions = CsvOptions | JsonlOptions | ParquetOptions | Hdf5Options

@@ -53,7 +53,7 @@ def _convert(
     frame: pd.DataFrame, column: str, values: pd.Series[Any], dtype: str, reasons: dict[int, str]
 ) -> None:
     try:
-        frame[column] = _as(values, dtype)
+        frame[column] = as_dtype(values, dtype)
     except _REFUSALS:
         try:
             numbers = failing(len(values), lambda start, stop: _fits(values.iloc[start:stop], dtype))
@@ -67,7 +67,7 @@ def _convert(
             raise
 
 
-def _as(values: pd.Series[Any], dtype: str) -> pd.Series[Any]:
+def as_dtype(values: pd.Series[Any], dtype: str) -> pd.Series[Any]:
     """Raises where a value would lose something; whether it does so depends on no other value."""
     import numpy as np
     import pandas as pd
@@ -119,7 +119,7 @@ _NULLABLE = {"i": "Int", "u": "UInt"}
 
 def _fits(values: pd.Series[Any], dtype: str) -> bool:
     try:
-        _as(values, dtype)
+        as_dtype(values, dtype)
     except _REFUSALS:
         return False
     return True

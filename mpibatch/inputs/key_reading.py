@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
+from mpibatch.core.path_columns import names_in
 from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions, ParquetOptions, TableOptions
-from mpibatch.inputs.key_batches import pack
+from mpibatch.inputs.key_batches import pack, unpack
 from mpibatch.inputs.key_starts import if_fields_at_most
 from mpibatch.inputs.key_values import KeyedRows, by_columns, by_packed, plain, with_gaps
+from mpibatch.inputs.path_columns import of_files, values_of
 from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.work import Slice
 
@@ -28,6 +30,34 @@ class KeySpec(msgspec.Struct, frozen=True, array_like=True):
 
 def read_keys(spec: KeySpec, part: Slice) -> KeyedRows:
     """The values in the rows of a part. Raises Unreadable where the part is not as it was surveyed."""
+    of_path = set(names_in(spec.options.path_columns))
+    if not of_path.intersection(spec.keys):
+        return _of_files(msgspec.structs.replace(spec, options=of_files(spec.options)), part)
+    values = values_of(spec.options, part.name or part.path)
+    own = [key for key in spec.keys if key not in of_path]
+    keyed = _of_files(KeySpec(of_files(spec.options), spec.setup, own), part) if own else _of_no_column(part)
+
+    def whole(key: bytes) -> bytes:
+        rest = iter(unpack(key))
+        return pack([plain(values[name]) if name in of_path else next(rest) for name in spec.keys])
+
+    found = iter(keyed.found)
+    return keyed._replace(
+        keys=[whole(key) for key in keyed.keys],
+        found=[name in of_path or next(found) for name in spec.keys],
+        columns=[*keyed.columns, *values],
+    )
+
+
+def _of_no_column(part: Slice) -> KeyedRows:
+    """All rows are equal: nothing has to be read."""
+    import numpy as np
+
+    return KeyedRows(np.zeros(part.rows, np.int64), [pack([])], [], [], np.array([part.start]))
+
+
+def _of_files(spec: KeySpec, part: Slice) -> KeyedRows:
+    """Keys that are all columns of the files."""
     options = spec.options
     match options:
         case CsvOptions():

@@ -7,6 +7,7 @@ from typing import assert_never
 
 import msgspec
 
+from mpibatch.core.path_columns import names_in
 from mpibatch.core.tables import (
     BySize,
     CsvOptions,
@@ -18,6 +19,7 @@ from mpibatch.core.tables import (
 from mpibatch.errors import InputError
 from mpibatch.inputs.key_reading import KeySpec
 from mpibatch.inputs.origin import shown
+from mpibatch.inputs.path_columns import of_files
 from mpibatch.inputs.row_files import names_text, no_such
 from mpibatch.inputs.survey import Ask, Surveyed, TableFile
 
@@ -33,18 +35,20 @@ def key_spec(
     origin: str,
 ) -> KeySpec:
     """Raises InputError where it is known already that a key is no column."""
-    match options:
+    own = [key for key in keys if key not in names_in(options.path_columns)]
+    of_own = of_files(options)
+    match of_own:
         case CsvOptions():
             setup = surveyed.setup
-            _check_csv(files, surveyed, keys, origin)
+            _check_csv(files, surveyed, own, origin)
         case JsonlOptions():
             setup = surveyed.setup
         case ParquetOptions():
-            setup = _parquet_setup(files, options, surveyed, keys, ask, origin)
+            setup = _parquet_setup(files, of_own, surveyed, own, ask, origin)
         case Hdf5Options():
-            setup = _hdf5_setup(files, options, surveyed, keys, ask, origin)
+            setup = _hdf5_setup(files, of_own, surveyed, own, ask, origin)
         case _:
-            assert_never(options)
+            assert_never(of_own)
     return KeySpec(options, setup, keys)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mpibatch.core.path_columns import names_in
 from mpibatch.core.tables import Hdf5Options, ParquetOptions, TableOptions
 from mpibatch.errors import InputError
 from mpibatch.inputs.key_batches import KeyBatches
@@ -70,11 +71,11 @@ def survey_keys(
     check_found(keys, [_columns(files, one, len(keys)) for one in found], where)
     joiner = _joined(found, surveyed, len(keys))
     batches = joiner.finish()
-    if joiner.again is None:
+    of_paths = set(keys) <= set(names_in(options.path_columns))
+    if joiner.again is None or of_paths:
         if shuffle:
-            surveyed.warnings.append(
-                "shuffle: nothing was sorted, as rows of equal keys stand together already"
-            )
+            why = "the paths give the keys" if of_paths else "rows of equal keys stand together already"
+            surveyed.warnings.append(f"shuffle: nothing was sorted, as {why}")
         return KeySurvey(batches, surveyed)
     if not shuffle:
         raise InputError(f"{where}: {_scattered(files, keys, joiner)}")

@@ -90,6 +90,10 @@ class Readers:
 
 def open_table(options: TableOptions, setup: bytes) -> Reader:
     """The reader of a table input."""
+    if options.path_columns is not None:
+        from mpibatch.inputs.path_columns import PathColumnsReader, of_files
+
+        return PathColumnsReader(open_table(of_files(options), setup), options)
     match options:
         case CsvOptions():
             from mpibatch.inputs import csv_reader

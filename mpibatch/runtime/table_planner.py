@@ -202,6 +202,13 @@ def _survey(
     unpack_to: Callable[[TableFile], bytes],
 ) -> Surveyed:
     """Where the files are cut. Raises InputError."""
+    if options.path_columns is not None:
+        from mpibatch.inputs import path_columns
+
+        path_columns.check_paths(files, options, origin.key)
+        surveyed = _survey(path_columns.of_files(options), files, size, ask, origin, unpack_to)
+        path_columns.check_free(surveyed.setup, options, origin.key)
+        return surveyed
     match options:
         case CsvOptions():
             from mpibatch.inputs import csv_survey

@@ -177,6 +177,35 @@ def test_files_by_keys_in_their_paths(tmp_path: Path) -> None:
     assert (tmp_path / "sums.csv").read_text().splitlines() == ["a mon of 2", "a tue of 2", "b mon of 1"]
 
 
+TABLE_BY_KEY = """\
+paths: [{pattern: ./*/*/*/*.csv}]
+transformations:
+  - read_delimited: {delimiter: ";"}
+  - extract_columns_from_partition_format: {partition_format: "/{store}/{month:yyyy/MM}/sales.csv"}
+  - drop_columns: [day]
+"""
+SUM_OF_MONTHS = """
+    def run(mini_batch, context):
+        assert list(mini_batch.columns) == ["amount", "store", "month"]
+        months = sorted(set(mini_batch["month"].dt.strftime("%B")))
+        return [f"{context.partition_key_value['store']} {months} {mini_batch.amount.sum()}"]
+"""
+
+
+def test_a_table_by_keys_in_its_paths(tmp_path: Path) -> None:
+    file = make(tmp_path, TABLE, SUM_OF_MONTHS)
+    write(tmp_path / "table" / "MLTable", TABLE_BY_KEY)
+    for place in ("a/2020/01", "a/2020/02", "b/2020/01"):
+        write(tmp_path / "table" / place / "sales.csv", "day;amount\n1;2\n2;3\n")
+    ended = support.mpibatch("run", file)
+    assert ended.returncode == 0, support.words(ended)
+    wanted = ["a ['February', 'January'] 10", "b ['January'] 5"]
+    assert (tmp_path / "sums.csv").read_text().splitlines() == wanted
+    converted = support.mpibatch("convert", file)
+    assert "path_columns: /{store}/{month:yyyy/MM}/sales.csv" in converted.stdout
+    assert "shuffle" not in converted.stdout
+
+
 PIPELINE = """\
 $schema: https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json
 type: pipeline

@@ -165,12 +165,52 @@ def test_a_table_is_read_here_as_well(folder: Path) -> None:
         table.take(1)
 
 
+PARTITIONED = [
+    ("csv", TabularDataset.from_delimited_files),
+    ("jsonl", TabularDataset.from_json_lines_files),
+    ("parquet", TabularDataset.from_parquet_files),
+]
+
+
+@pytest.mark.parametrize(("kind", "read"), PARTITIONED, ids=[kind for kind, _ in PARTITIONED])
+def test_a_partition_format_gives_columns_to_tables(kind: str, read: Any, folder: Path) -> None:
+    frame = pd.DataFrame({"amount": [1, 2]})
+    for place in ("ann/year=2020", "bob/year=2021"):
+        (folder / "shops" / place).mkdir(parents=True)
+        file = folder / "shops" / place / f"a.{kind}"
+        match kind:
+            case "csv":
+                frame.to_csv(file, index=False)
+            case "jsonl":
+                frame.to_json(file, orient="records", lines=True)
+            case "parquet":
+                frame.to_parquet(file)
+
+    table = read("shops", partition_format="/{shop}/year={year:yyyy}/a.*")
+
+    assert table.partition_keys == ["shop", "year"]
+    whole = table.to_pandas_dataframe()
+    assert list(whole.columns) == ["amount", "shop", "year"]
+    assert whole["shop"].tolist() == ["ann", "ann", "bob", "bob"]
+    assert whole["year"].dt.year.tolist() == [2020, 2020, 2021, 2021]
+    assert table.job_input(["shop"])["path_columns"] == "/{shop}/year={year:yyyy}/a.*"
+    assert job_of(table.job_input(["shop"]), partition_keys=["shop"]).partition_keys == ["shop"]
+    assert table.get_partition_key_values(["shop"]) == [{"shop": "ann"}, {"shop": "bob"}]
+    with pytest.raises(ApiError, match=r"\['shp'\] are none of"):
+        table.get_partition_key_values(["shp"])
+    few = table.drop_columns("year")
+    assert list(few.to_pandas_dataframe().columns) == few.job_input()["columns"] == ["amount", "shop"]
+    with pytest.raises(ApiError, match=r"partition_format: \{year:MM\}.*has a year"):
+        read("shops", partition_format="{shop}/year={year:MM}/a.*")
+
+
 def test_a_table_is_partitioned_into_folders(workspace: Workspace) -> None:
     store = workspace.get_default_datastore()
     table = TabularDataset.from_delimited_files("*.csv")
     parts = table.partition_by(["name"], target=DataPath(store, "by_name"), name="people")
     assert parts.partition_keys == ["name"]
     assert job_of(parts.job_input(["name"]), partition_keys=["name"]).partition_keys == ["name"]
+    assert {"name": "alan"} in parts.get_partition_key_values()
     assert sorted(os.listdir(Path(store.folder) / "by_name")) == ["name=ada", "name=alan", "name=grace"]
     frame = Dataset.get_by_name(workspace, "people").to_pandas_dataframe()
     assert dict(zip(frame["name"], frame["age"], strict=True)) == {"ada": 36, "alan": 41, "grace": 85}

@@ -174,15 +174,39 @@ transformations:
     assert "extract_columns_from_partition_format" in without.left_out[0]
 
 
-def test_a_partition_format_of_parquet_files() -> None:
-    text = """paths: [{folder: ./x}]
-transformations:
-  - read_parquet
-  - extract_columns_from_partition_format: {partition_format: "Store={Store}/Brand={Brand}/*.parquet"}
-"""
-    found = table(text, "t", ("Store", "Brand"))
-    assert found.inputs == [{"parquet": "t/x/"}]
-    assert found.keys_in_path == ["Store", "Brand"]
+OF_TABLES = [
+    ("read_parquet", "Store={Store}/Brand={Brand}/*.parquet", {"hive": False}, ["Store", "Brand"]),
+    ("read_delimited", "/{Store}/{day:yyyy/MM/dd}/sales.csv", {"multiline": False}, ["Store", "day"]),
+    ("read_json_lines", "{Store}.jsonl", {}, ["Store"]),
+]
+
+
+@pytest.mark.parametrize(("read", "partition_format", "options", "keys"), OF_TABLES)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_partition_format_of_tables(
+    read: str, partition_format: str, options: dict[str, Any], keys: list[str], first: bool
+) -> None:
+    extract = f"extract_columns_from_partition_format: {{partition_format: '{partition_format}'}}"
+    found = table(steps(*((extract, read) if first else (read, extract))), "t", tuple(keys))
+    ((kind, _),) = [item for item in found.inputs[0].items() if item[0] in ("csv", "parquet", "jsonl")]
+    assert found.inputs == [{kind: "t/a.csv", "path_columns": partition_format, **options}]
+    assert found.of_rows and found.keys_in_path == keys
+
+
+def test_its_columns_are_kept_and_dropped_like_the_others() -> None:
+    extract = "extract_columns_from_partition_format: {partition_format: '{shop}/{day}.csv'}"
+    keep = "keep_columns: [day, id]"
+    assert table(steps("read_delimited", extract, keep)).inputs[0]["columns"] == ["day", "id"]
+    # What is extracted afterwards comes to what was kept.
+    found = table(steps("read_delimited", "keep_columns: [id]", extract))
+    assert found.inputs[0]["columns"] == ["id", "shop", "day"]
+    assert of_files(["id", "x"], "read_delimited", extract, "drop_columns: [shop]").inputs[0]["columns"] == [
+        "id",
+        "x",
+        "day",
+    ]
+    number = "convert_column_types: [{columns: day, column_type: int}]"
+    assert table(steps("read_delimited", extract, number)).inputs[0]["dtype"] == {"day": "int64"}
 
 
 def test_what_means_nothing_is_told_of() -> None:
@@ -219,7 +243,8 @@ REFUSED = [
     ),
     (steps("read_delimited", "convert_column_types: [{columns: a, column_type: stream_info}]"), "stream_info", "run"),
     (steps("read_delimited", "convert_column_types: [{columns: a, column_type: whole}]"), '"whole"', "int, float"),
-    (steps("read_delimited", "extract_columns_from_partition_format: '{y}/a.csv'"), "CSV", "Parquet"),
+    (steps("read_delimited", "extract_columns_from_partition_format: '{y:MM}/a.csv'"), "{y:MM}", "has a year"),
+    (steps("read_delimited", "extract_columns_from_partition_format: 'a.csv'"), "has no column in it", "{month}.csv"),
     ("paths: [{file: 'https://x.net/a.csv'}]", "paths.0", "cannot be reached"),
     ("paths: [{pattern: '.\\*.csv'}]", "paths.0", "here it is /"),
     (PATHS + "transformations: [{read_parquet: , path_column: x}]", "transformations.0", "deeper than its name"),
@@ -241,8 +266,6 @@ DATES = "extract_columns_from_partition_format: {partition_format: '{day:yyyy/MM
 
 def test_formats_that_cannot_be_had() -> None:
     assert "a column for each part" in words(steps(DATES), ("day",))
-    odd = "extract_columns_from_partition_format: {partition_format: '{y}/a.parquet'}"
-    assert "year={year}" in words(steps("read_parquet", odd))
     short = "extract_columns_from_partition_format: {partition_format: 'x/{y}/{z}/{w}.csv'}"
     assert "fewer parts" in words(steps(short), ("y",))
 
@@ -250,7 +273,7 @@ def test_formats_that_cannot_be_had() -> None:
 def test_all_that_is_wrong_is_told_at_once() -> None:
     said = words(steps("read_delimited", "take: 5", "skip: 3"))
     assert "2 things are wrong" in said
-    odd = "extract_columns_from_partition_format: {partition_format: '{y}/a.csv'}"
+    odd = "extract_columns_from_partition_format: {partition_format: '{y:MM}/a.csv'}"
     said = words(steps("read_delimited: {header: nope}", "keep_columns: [a]", odd))
     assert "2 things are wrong" in said
     assert "keep_columns is for tables" not in said

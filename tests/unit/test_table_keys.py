@@ -88,6 +88,7 @@ ALL_OPTIONS: dict[str, tuple[dict[str, Any], TableOptions]] = {
             "thousands": ".",
             "multiline": False,
             "unpack": True,
+            "path_columns": "{d}/a.csv",
         },
         CsvOptions(
             header="none",
@@ -105,16 +106,34 @@ ALL_OPTIONS: dict[str, tuple[dict[str, Any], TableOptions]] = {
             thousands=".",
             multiline=False,
             unpack=True,
+            path_columns="{d}/a.csv",
         ),
     ),
     "jsonl": (
-        {"as": "frame", "columns": ["a"], "dtype": {"a": "str"}, "parse_dates": ["a"], "unpack": True},
-        JsonlOptions(as_="frame", columns=["a"], dtype={"a": "str"}, parse_dates=["a"], unpack=True),
+        {
+            "as": "frame",
+            "columns": ["a"],
+            "dtype": {"a": "str"},
+            "parse_dates": ["a"],
+            "unpack": True,
+            "path_columns": "{d}.jsonl",
+        },
+        JsonlOptions(
+            as_="frame",
+            columns=["a"],
+            dtype={"a": "str"},
+            parse_dates=["a"],
+            unpack=True,
+            path_columns="{d}.jsonl",
+        ),
     ),
-    "parquet": ({"columns": ["a", "b"], "hive": False}, ParquetOptions(columns=["a", "b"], hive=False)),
+    "parquet": (
+        {"columns": ["a", "b"], "hive": False, "path_columns": "{b}/*"},
+        ParquetOptions(columns=["a", "b"], hive=False, path_columns="{b}/*"),
+    ),
     "hdf5": (
-        {"group": "/g/h", "datasets": ["x", "s/y"], "as": "arrays"},
-        Hdf5Options(group="/g/h", datasets=["x", "s/y"], as_="arrays"),
+        {"group": "/g/h", "datasets": ["x", "s/y"], "as": "arrays", "path_columns": "{b}/*"},
+        Hdf5Options(group="/g/h", datasets=["x", "s/y"], as_="arrays", path_columns="{b}/*"),
     ),
 }
 
