@@ -10,6 +10,7 @@ import msgspec
 
 from mpibatch.api.refusals import ApiError
 from mpibatch.api.sources import Source
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.tables import JsonlOptions, TableOptions
 from mpibatch.inputs.jsonl_frame import to_frame
 from mpibatch.inputs.path_columns import framed, of_files
@@ -38,7 +39,7 @@ def read_table(file: str, source: Source) -> pd.DataFrame:
     columns = options.get("columns")
     if columns is not None:
         frame = pd.DataFrame(frame[columns])
-    return frame if whole.path_columns is None else framed(frame, whole, os.fsencode(os.path.abspath(file)))
+    return framed(frame, whole, os.fsencode(os.path.abspath(file))) if columns_of_paths(whole) else frame
 
 
 def _json_lines(file: str, options: TableOptions) -> pd.DataFrame:

@@ -200,9 +200,10 @@ def _columns(state: _State) -> Sequence[str] | None:
     """Those that the files have, and their paths so far."""
     names: list[str] | None = state.options.get("names")
     there = names or state.columns(str(state.kind), state.options, state.paths)
-    if there is None or state.partition_format is None:
-        return there
-    return [*there, *names_in(state.partition_format)]
+    if there is None:
+        return None
+    path = [state.options["path_column"]] if "path_column" in state.options else []
+    return [*path, *there, *names_in(state.partition_format)]
 
 
 def _name_columns(state: _State, key: str) -> None:

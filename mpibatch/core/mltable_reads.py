@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mpibatch.core.mltable_columns import convert
 from mpibatch.core.settings import Wrong, did_you_mean, flag, shown
-from mpibatch.core.table_values import character
+from mpibatch.core.table_values import character, plain_text
 
 _HEADERS = {
     "all_files_same_headers": "all",
@@ -44,24 +44,25 @@ def _options(name: str, value: Any, legal: tuple[str, ...]) -> Mapping[Any, Any]
         if option not in legal:
             near = did_you_mean(option, legal)
             raise Wrong(f"{name}: there is no option {shown(option)}{near}; legal are {', '.join(legal)}")
-    _refuse_path_column(name, value)
     return value
 
 
-def _refuse_path_column(name: str, value: Mapping[Any, Any]) -> None:
+def _path_column(name: str, given: Mapping[Any, Any]) -> dict[str, Any]:
+    """A column with each row's file."""
     # What the public package writes has path_column beside include_path_column: false, where it says nothing.
-    if flag(value.get("include_path_column", False)):
-        raise Wrong(
-            f"{name}: a column with each row's file cannot be had: leave include_path_column out;"
-            " add_input_key: true in our own job file puts file and row number in front of each row that comes out"
-        )
+    include = given.get("include_path_column", False)
+    try:
+        column = plain_text(given.get("path_column", "Path"))
+        return {"path_column": column} if flag(include) else {}
+    except Wrong as wrong:
+        raise Wrong(f"{name}: include_path_column is {shown(include)}: {wrong}") from None
 
 
 def _delimited(value: Any) -> Read:
     legal = ("delimiter", "header", "encoding", "support_multi_line", "empty_as_string", "infer_column_types",
              *_PATH_COLUMN, "partition_size")  # fmt: skip
     given = _options("read_delimited", value, legal)
-    options: dict[str, Any] = {}
+    options = _path_column("read_delimited", given)
     delimiter = given.get("delimiter", ",")
     # In single quotes it is two characters, which is a tab there.
     separator = _in("delimiter", "\t" if delimiter == "\\t" else delimiter, character)
@@ -98,8 +99,7 @@ def _inferred(options: dict[str, Any], given: Mapping[Any, Any]) -> tuple[dict[s
 
 
 def _parquet(value: Any) -> Read:
-    _options("read_parquet", value, _PATH_COLUMN)
-    return Read({}, [])
+    return Read(_path_column("read_parquet", _options("read_parquet", value, _PATH_COLUMN)), [])
 
 
 def _json_lines(value: Any) -> Read:
@@ -115,7 +115,7 @@ def _json_lines(value: Any) -> Read:
     left_out = ["partition_size"] if "partition_size" in given else []
     if "invalid_lines" in given:
         left_out.append("invalid_lines (a line that is no JSON is one failed item)")
-    return Read({}, left_out)
+    return Read(_path_column("read_json_lines", given), left_out)
 
 
 def _one_of(option: str, value: Any, legal: Mapping[str, str]) -> str:

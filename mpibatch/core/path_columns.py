@@ -14,6 +14,7 @@ from typing import Any
 
 from mpibatch.core.path_format import PathFormat, parse
 from mpibatch.core.settings import Wrong, shown, text
+from mpibatch.core.tables import TableOptions
 
 _TIME = re.compile(r"\{\{|\}\}|\{([^{}:]*):([^{}]*)\}")
 """A time; or braces that are meant literally, which are passed over."""
@@ -103,6 +104,12 @@ def path_columns_text(value: Any) -> str:
 def names_in(said: str | None) -> tuple[str, ...]:
     """The columns that a checked text gives; none of None."""
     return path_columns(said).names if said is not None else ()
+
+
+def columns_of_paths(options: TableOptions) -> tuple[str, ...]:
+    """Columns that do not stand in the files, in order: `path_column`, and those of `path_columns`."""
+    first = () if options.path_column is None else (options.path_column,)
+    return first + names_in(options.path_columns)
 
 
 def _shape(name: str, form: str, piece: str) -> str:

@@ -24,6 +24,8 @@ _RENAMED = {
     "path": "group (a path of groups)",
     "partitioning": "hive",
     "partition_format": "path_columns",
+    "include_path": "path_column (the name of a column)",
+    "include_path_column": "path_column (the name of a column)",
     "orient": "as (frame or records)",
     "newlines_in_values": "multiline",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from mpibatch.core.path_columns import names_in, path_columns_text
+from mpibatch.core.path_columns import columns_of_paths, names_in, path_columns_text
 from mpibatch.core.settings import Check, Problems, choice, did_you_mean, flag, nearest, shown
 from mpibatch.core.table_dtypes import column_dtype, dtypes
 from mpibatch.core.table_hints import foreign_hint, foreign_name, known_elsewhere_hint, own_name
@@ -46,6 +46,7 @@ OPTIONS: dict[str, dict[str, Check]] = {
         "thousands": character_or_none,
         "multiline": flag,
         "unpack": flag,
+        "path_column": or_none(plain_text),
         "path_columns": or_none(path_columns_text),
     },
     "jsonl": {
@@ -54,17 +55,20 @@ OPTIONS: dict[str, dict[str, Check]] = {
         "dtype": or_none(column_dtype),
         "parse_dates": date_columns,
         "unpack": flag,
+        "path_column": or_none(plain_text),
         "path_columns": or_none(path_columns_text),
     },
     "parquet": {
         "columns": or_none(unique_names),
         "hive": flag,
+        "path_column": or_none(plain_text),
         "path_columns": or_none(path_columns_text),
     },
     "hdf5": {
         "group": plain_text,
         "datasets": or_none(unique_names),
         "as": choice("frame", "arrays"),
+        "path_column": or_none(plain_text),
         "path_columns": or_none(path_columns_text),
     },
 }
@@ -134,7 +138,7 @@ def _check_columns(problems: Problems, key: str, options: TableOptions) -> None:
     """Each column that an option names must be one that is read, where that is known."""
     names = options.names if isinstance(options, CsvOptions) else None
     columns = None if isinstance(options, Hdf5Options) else options.columns
-    of_paths = names_in(options.path_columns)
+    of_paths = columns_of_paths(options)
     _check_of_paths(problems, key, options, of_paths, names)
     if names is not None and columns is not None:
         _check_known(problems, f"{key}.columns", columns, [*names, *of_paths], "names")
@@ -154,16 +158,22 @@ def _check_columns(problems: Problems, key: str, options: TableOptions) -> None:
 def _check_of_paths(
     problems: Problems, key: str, options: TableOptions, of_paths: Collection[str], names: list[str] | None
 ) -> None:
-    """`of_paths`: the columns of `path_columns`. `names`: those of files without a header."""
+    """`of_paths`: columns that do not stand in the files. `names`: those of files without a header."""
     of_files = (options.datasets if isinstance(options, Hdf5Options) else names) or []
+    own = options.path_column
     for name in of_paths:
         if name in of_files:
+            where = "path_column" if name == own else "path_columns"
             why = "is a column of the files as well: give it another name here"
-            problems.add(f"{key}.path_columns", f"has {{{name}}}, which {why}")
+            problems.add(f"{key}.{where}", f"has {shown(name)}, which {why}")
+    if own in names_in(options.path_columns):
+        problems.add(
+            f"{key}.path_column", f"is {shown(own)}, which path_columns has as well: give it another name"
+        )
     if isinstance(options, Hdf5Options):
         return
     if options.columns is not None and set(options.columns) <= set(of_paths):
-        why = "are all of path_columns: name one of the files' own as well"
+        why = "all come from the files' paths: name one of the files' own as well"
         problems.add(f"{key}.columns", f"is {shown(options.columns)}: these {why}")
     dates = options.parse_dates if isinstance(options, CsvOptions | JsonlOptions) else []
     for name in dates:

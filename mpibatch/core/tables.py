@@ -36,6 +36,8 @@ class CsvOptions(msgspec.Struct, frozen=True, kw_only=True, tag="csv"):
     unpack: bool = False
     """Unpack compressed files into the run folder, whatever their size, so that they are cut; in UTF-8, if
     they, compressed or not, are in an encoding in which nothing can be cut (utf-16)."""
+    path_column: str | None = None
+    """A column with the file's path, of this name; in front of the others, or where `columns` has it."""
     path_columns: str | None = None
     """Columns that the ends of the files' paths give (`core.path_columns`): behind the others, or where `columns`
     has them."""
@@ -50,6 +52,7 @@ class JsonlOptions(msgspec.Struct, frozen=True, kw_only=True, tag="jsonl"):
     dtype: dict[str, str] | None = None
     parse_dates: list[str] = []
     unpack: bool = False
+    path_column: str | None = None
     path_columns: str | None = None
 
 
@@ -60,6 +63,7 @@ class ParquetOptions(msgspec.Struct, frozen=True, kw_only=True, tag="parquet"):
     """Those to read, in this order, partition columns among them; None: all."""
     hive: bool = True
     """Folders named `key=value` below the input become columns."""
+    path_column: str | None = None
     path_columns: str | None = None
 
 
@@ -71,6 +75,7 @@ class Hdf5Options(msgspec.Struct, frozen=True, kw_only=True, tag="hdf5"):
     """Paths below `group`, of equal first dimension; None: all datasets directly in it."""
     as_: Literal["frame", "arrays"] = msgspec.field(name="as", default="frame")
     """What `run()` gets: a DataFrame, or a dict of numpy arrays of shape (n, ...)."""
+    path_column: str | None = None
     path_columns: str | None = None
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
-from mpibatch.core.path_columns import names_in
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions, ParquetOptions, TableOptions
 from mpibatch.inputs.key_batches import pack, unpack
 from mpibatch.inputs.key_starts import if_fields_at_most
@@ -30,7 +30,7 @@ class KeySpec(msgspec.Struct, frozen=True, array_like=True):
 
 def read_keys(spec: KeySpec, part: Slice) -> KeyedRows:
     """The values in the rows of a part. Raises Unreadable where the part is not as it was surveyed."""
-    of_path = set(names_in(spec.options.path_columns))
+    of_path = set(columns_of_paths(spec.options))
     if not of_path.intersection(spec.keys):
         return _of_files(msgspec.structs.replace(spec, options=of_files(spec.options)), part)
     values = values_of(spec.options, part.name or part.path)

@@ -7,7 +7,7 @@ from typing import assert_never
 
 import msgspec
 
-from mpibatch.core.path_columns import names_in
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.tables import (
     BySize,
     CsvOptions,
@@ -35,7 +35,7 @@ def key_spec(
     origin: str,
 ) -> KeySpec:
     """Raises InputError where it is known already that a key is no column."""
-    own = [key for key in keys if key not in names_in(options.path_columns)]
+    own = [key for key in keys if key not in columns_of_paths(options)]
     of_own = of_files(options)
     match of_own:
         case CsvOptions():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from mpibatch.core.path_columns import names_in
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.tables import Hdf5Options, ParquetOptions, TableOptions
 from mpibatch.errors import InputError
 from mpibatch.inputs.key_batches import KeyBatches
@@ -71,7 +71,7 @@ def survey_keys(
     check_found(keys, [_columns(files, one, len(keys)) for one in found], where)
     joiner = _joined(found, surveyed, len(keys))
     batches = joiner.finish()
-    of_paths = set(keys) <= set(names_in(options.path_columns))
+    of_paths = set(keys) <= set(columns_of_paths(options))
     if joiner.again is None or of_paths:
         if shuffle:
             why = "the paths give the keys" if of_paths else "rows of equal keys stand together already"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mpibatch.core.path_columns import PathColumns, names_in, path_columns
+from mpibatch.core.path_columns import columns_of_paths, path_columns
 from mpibatch.core.settings import printable
 from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions, ParquetOptions, TableOptions
 from mpibatch.errors import InputError
@@ -34,10 +34,10 @@ class _NoSuchTime(ValueError):
 
 def of_files(options: TableOptions) -> TableOptions:
     """The options as the files' own columns are read by."""
-    names = names_in(options.path_columns)
+    names = columns_of_paths(options)
     if not names:
         return options
-    changes: dict[str, Any] = {"path_columns": None}
+    changes: dict[str, Any] = {"path_column": None, "path_columns": None}
     if not isinstance(options, Hdf5Options) and options.columns is not None:
         changes["columns"] = [name for name in options.columns if name not in names]
     if isinstance(options, CsvOptions | JsonlOptions) and isinstance(options.dtype, dict):
@@ -48,15 +48,12 @@ def of_files(options: TableOptions) -> TableOptions:
 
 def check_paths(files: Sequence[TableFile], options: TableOptions, origin: str) -> None:
     """Raises InputError where a path does not give the columns, or gives a value that does not have its dtype."""
-    if options.path_columns is None:
-        return
-    columns = path_columns(options.path_columns)
     dtypes = _dtypes(options)
     fit: dict[tuple[str, Value], bool] = {}
     odd: list[tuple[TableFile, str]] = []
     for file in files:
         try:
-            values = _values(columns, file.name)
+            values = _values(options, file.name)
         except _NoSuchTime as error:
             odd.append((file, str(error)))
             continue
@@ -68,12 +65,12 @@ def check_paths(files: Sequence[TableFile], options: TableOptions, origin: str) 
             if key not in fit:
                 fit[key] = _fits(values[name], dtype)
             if not fit[key]:
-                odd.append((file, f"{printable(str(values[name]))!r} in place of {{{name}}} is no {dtype}"))
+                odd.append((file, f"{printable(str(values[name]))!r} for {name} is no {dtype}"))
                 break
     if odd:
         raise InputError(
-            f"{origin}: of {len(odd):,} of {len(files):,} files the path does not end as path_columns says,"
-            f" {printable(options.path_columns)}: {_some(odd)}."
+            f"{origin}: of {len(odd):,} of {len(files):,} files the path does not give the columns that it should,"
+            f" path_columns: {printable(options.path_columns or 'none')}. {_some(odd)}."
             "\n  Write path_columns as the files lie, or have the input name only files that lie so."
         )
 
@@ -83,8 +80,9 @@ def check_free(setup: bytes, options: TableOptions, origin: str) -> None:
 
     `setup`: what the survey of the files' own columns has found.
     """
-    for name in names_in(options.path_columns):
-        if name in _own_columns(setup, options):
+    own = _own_columns(setup, options)
+    for name in columns_of_paths(options):
+        if name in own:
             raise InputError(f"{origin}: {_twice(name)}")
 
 
@@ -109,9 +107,8 @@ def _own_columns(setup: bytes, options: TableOptions) -> Sequence[str]:
 
 def values_of(options: TableOptions, path: bytes) -> dict[str, Value]:
     """The columns' values in a file with this path, which the plan has checked. Raises Unreadable."""
-    assert options.path_columns is not None
     try:
-        values = _values(path_columns(options.path_columns), path)
+        values = _values(options, path)
     except _NoSuchTime as error:
         raise Unreadable(f"{shown(path)}: {error}") from error
     if values is None:
@@ -119,11 +116,16 @@ def values_of(options: TableOptions, path: bytes) -> dict[str, Value]:
     return values
 
 
-def _values(columns: PathColumns, path: bytes) -> dict[str, Value] | None:
+def _values(options: TableOptions, path: bytes) -> dict[str, Value] | None:
+    values: dict[str, Value] = {}
+    if options.path_column is not None:
+        values[options.path_column] = path.decode("utf-8", "backslashreplace")
+    if options.path_columns is None:
+        return values
+    columns = path_columns(options.path_columns)
     found = columns.values(path)
     if found is None:
         return None
-    values: dict[str, Value] = {}
     for name, value in found.items():
         try:
             values[name] = datetime.fromisoformat(value) if name in columns.times else value
@@ -140,8 +142,8 @@ def framed(frame: pd.DataFrame, options: TableOptions, path: bytes) -> pd.DataFr
     whole = frame.assign(
         **{name: _column(value, len(frame), dtypes.get(name)) for name, value in values.items()}
     )
-    order = _order(options)
-    return whole if order is None else whole[[name for name in order if name in whole.columns]]
+    order = _ordered(options, list(whole.columns))
+    return whole if order == list(whole.columns) else whole[order]
 
 
 class PathColumnsReader:
@@ -176,12 +178,7 @@ def _records(rows: list[dict[str, Any]], options: TableOptions, path: bytes) -> 
     }
     for row in rows:
         _check_free(row, values, path)
-    order = _order(options)
-    if order is None:
-        return [row | values for row in rows]
-    return [
-        {name: whole[name] for name in order if name in whole} for whole in (row | values for row in rows)
-    ]
+    return [_in_order(row | values, options) for row in rows]
 
 
 def _with_arrays(arrays: dict[str, Any], options: TableOptions, path: bytes, rows: int) -> dict[str, Any]:
@@ -189,14 +186,28 @@ def _with_arrays(arrays: dict[str, Any], options: TableOptions, path: bytes, row
 
     values = _wanted(options, path)
     _check_free(arrays, values, path)
-    return arrays | {
+    constants = {
         name: np.full(rows, np.datetime64(value, "s") if isinstance(value, datetime) else value)
         for name, value in values.items()
     }
+    return _in_order(arrays | constants, options)
+
+
+def _in_order(columns: dict[str, Any], options: TableOptions) -> dict[str, Any]:
+    return {name: columns[name] for name in _ordered(options, list(columns))}
 
 
 def _order(options: TableOptions) -> list[str] | None:
     return None if isinstance(options, Hdf5Options) else options.columns
+
+
+def _ordered(options: TableOptions, names: list[Any]) -> list[Any]:
+    """These columns, those of the paths last, as they are to come."""
+    order = _order(options)
+    if order is not None:
+        return [name for name in order if name in names]
+    first = options.path_column
+    return names if first is None else [first, *(name for name in names if name != first)]
 
 
 def _wanted(options: TableOptions, path: bytes) -> dict[str, Value]:
@@ -210,7 +221,7 @@ def _dtypes(options: TableOptions) -> dict[str, str]:
     dtypes = options.dtype if isinstance(options, CsvOptions | JsonlOptions) else None
     if not isinstance(dtypes, dict):
         return {}
-    return {name: dtypes[name] for name in names_in(options.path_columns) if name in dtypes}
+    return {name: dtypes[name] for name in columns_of_paths(options) if name in dtypes}
 
 
 def _column(value: Value, rows: int, dtype: str | None) -> pd.Series[Any]:
@@ -238,8 +249,8 @@ def _check_free(there: Collection[Any], names: Collection[str], path: bytes) -> 
 
 def _twice(name: str) -> str:
     return (
-        f"{{{printable(name)}}} of path_columns is a column of the files as well: give it another name there, or let"
-        " `columns` name those to read"
+        f"the column {printable(name)} comes from the files' paths and stands in the files as well: give it another"
+        " name in path_columns (path_column), or name those to read in `columns`"
     )
 
 

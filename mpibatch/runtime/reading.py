@@ -9,6 +9,7 @@ from typing import Protocol, assert_never
 
 import msgspec
 
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions, ParquetOptions, TableOptions
 from mpibatch.inputs.key_parts import known_name, parts_of, read_parts, row_numbers
 from mpibatch.inputs.survey import Batch, Reader, Unreadable
@@ -90,7 +91,7 @@ class Readers:
 
 def open_table(options: TableOptions, setup: bytes) -> Reader:
     """The reader of a table input."""
-    if options.path_columns is not None:
+    if columns_of_paths(options):
         from mpibatch.inputs.path_columns import PathColumnsReader, of_files
 
         return PathColumnsReader(open_table(of_files(options), setup), options)

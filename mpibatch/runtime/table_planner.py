@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from mpibatch.core.config import ArchiveInput, Job, TableInput
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.tables import (
     BySize,
     CsvOptions,
@@ -202,7 +203,7 @@ def _survey(
     unpack_to: Callable[[TableFile], bytes],
 ) -> Surveyed:
     """Where the files are cut. Raises InputError."""
-    if options.path_columns is not None:
+    if columns_of_paths(options):
         from mpibatch.inputs import path_columns
 
         path_columns.check_paths(files, options, origin.key)

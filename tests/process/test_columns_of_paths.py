@@ -149,6 +149,34 @@ def test_a_bad_record_costs_itself_only(tmp_path: Path) -> None:
     assert failed["row"] == 1
 
 
+@pytest.mark.parametrize("as_", ["frame", "records", "arrays"])
+def test_a_column_with_each_rows_file(as_: str, tmp_path: Path) -> None:
+    kind = "hdf5" if as_ == "arrays" else "jsonl"
+    tables(tmp_path, kind)
+    one = {kind: str(tmp_path / "data"), "path_column": "Path", "as": as_}
+
+    rows = [row for _, row in completes(make(tmp_path, one))]
+
+    files = [f"{tmp_path}/data/{shop}/{day}/part.{ENDINGS[kind]}" for shop, day in PLACES]
+    assert [row["Path"] for row in rows] == [file for file in files for _ in range(2)]
+    assert all(list(row) == ["Path", "id", "x"] for row in rows)
+
+
+def test_the_file_may_be_the_key(tmp_path: Path) -> None:
+    tables(tmp_path, "csv")
+    one = {
+        "csv": str(tmp_path / "data"),
+        "path_column": "Path",
+        "path_columns": END,
+        "columns": ["id", "Path"],
+    }
+
+    rows = completes(make(tmp_path, one, partition_keys=["Path"]))
+
+    assert all(list(row) == ["id", "Path"] and key == {"Path": row["Path"]} for key, row in rows)
+    assert list(by_key(rows).values()) == [[0, 1], [2, 3], [4, 5]]
+
+
 # Partition keys
 
 
@@ -214,7 +242,8 @@ def test_a_path_that_ends_otherwise_is_told_before_anything_runs(tmp_path: Path)
     tables(tmp_path, "csv")
     write(tmp_path / "data" / "odd.csv", "csv", pd.DataFrame({"id": [1]}))
     said = refused(make(tmp_path, {"csv": str(tmp_path / "data"), "path_columns": END}))
-    assert "inputs.0.csv: of 1 of 4 files the path does not end as path_columns says" in said
+    assert "inputs.0.csv: of 1 of 4 files the path does not give the columns that it should" in said
+    assert f"path_columns: {END}" in said
     assert "odd.csv': it ends otherwise" in said
 
 
@@ -228,7 +257,7 @@ def test_a_value_that_has_not_its_dtype_is_told(tmp_path: Path) -> None:
     write(tmp_path / "data" / "ann.csv", "csv", pd.DataFrame({"id": [1]}))
     one = {"csv": str(tmp_path / "data"), "path_columns": "{shop}.csv", "dtype": {"shop": "int64"}}
     said = refused(make(tmp_path, one))
-    assert "'ann' in place of {shop} is no int64" in said
+    assert "'ann' for shop is no int64" in said
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -236,7 +265,7 @@ def test_a_column_that_the_files_have_too_is_told(kind: str, tmp_path: Path) -> 
     write(tmp_path / "data" / f"ann.{kind}", kind, pd.DataFrame({"shop": ["x"], "id": [1]}))
     one = {kind: str(tmp_path / "data"), "path_columns": "{shop}.*"}
     said = refused(make(tmp_path / "whole", one))
-    assert "{shop} of path_columns is a column of the files as well" in said
+    assert "the column shop comes from the files' paths and stands in the files as well" in said
 
     # That of the paths, where `columns` leaves that of the files unread.
     rows = completes(make(tmp_path / "chosen", {**one, "columns": ["id", "shop"]}))
@@ -253,17 +282,20 @@ def test_a_row_that_has_the_column_too_fails(as_: str, tmp_path: Path) -> None:
 
     assert rows == [(None, {"id": 1, "shop": "bob"})]
     (failed,) = support.failed_items(tmp_path / "output")
-    assert "{shop} of path_columns is a column of the files as well" in json.dumps(failed)
+    assert "the column shop comes from the files' paths and stands in the files as well" in json.dumps(failed)
 
 
 @pytest.mark.parametrize(
     ("one", "why"),
     [
         ({"csv": "d", "path_columns": "a.csv"}, "path_columns is \"a.csv\": has no column in it"),
-        ({"csv": "d", "path_columns": "{a}.csv", "columns": ["a"]}, "columns is [\"a\"]: these are all of path_col"),
+        ({"csv": "d", "path_columns": "{a}.csv", "columns": ["a"]}, "columns is [\"a\"]: these all come from"),
         ({"csv": "d", "path_columns": "{a}.csv", "parse_dates": ["a"]}, "parse_dates names \"a\" of path_columns"),
-        ({"csv": "d", "path_columns": "{a}.csv", "header": "none", "names": ["a"]}, "has {a}, which is a column of"),
-        ({"hdf5": "d", "path_columns": "{a}.h5", "datasets": ["a"]}, "has {a}, which is a column of the files"),
+        ({"csv": "d", "path_columns": "{a}.csv", "header": "none", "names": ["a"]}, "has \"a\", which is a column"),
+        ({"hdf5": "d", "path_columns": "{a}.h5", "datasets": ["a"]}, "has \"a\", which is a column of the files"),
+        ({"csv": "d", "path_columns": "{a}.csv", "path_column": "a"}, "path_column is \"a\", which path_columns has"),
+        ({"csv": "d", "path_column": "a", "header": "none", "names": ["a"]}, "path_column has \"a\", which is"),
+        ({"csv": "d", "include_path_column": True}, "here it is path_column"),
         ({"csv": "d", "partition_format": "{a}.csv"}, "here it is path_columns"),
         ({"files": "d", "path_columns": "{a}.csv"}, "path_columns belongs to csv, jsonl, parquet, hdf5: inputs"),
     ],

@@ -149,8 +149,9 @@ def test_tables_become_options_that_jobs_take(folder: Path) -> None:
     assert TabularDataset.from_delimited_files("a.csv").job_input()["multiline"] is False
     lines = TabularDataset.from_json_lines_files("a.jsonl", validate=False)
     assert lines.job_input() == {"jsonl": f"{folder}/a.jsonl"}
-    with pytest.raises(ApiError, match="add_input_key"):
-        TabularDataset.from_parquet_files("x.parquet", validate=False, include_path=True)
+    pathed = TabularDataset.from_delimited_files("a.csv", include_path=True)
+    assert pathed.job_input()["path_column"] == "Path"
+    assert pathed.to_pandas_dataframe().iloc[0].tolist() == [f"{folder}/a.csv", "ada", 36]
     with pytest.raises(ApiError, match=r'set_column_types.*"money"'):
         TabularDataset.from_delimited_files("a.csv", set_column_types={"age": "money"})
 

@@ -61,6 +61,9 @@ TABLES: list[tuple[str, dict[str, Any]]] = [
     # As the public package writes it.
     ("read_parquet: {include_path_column: false, path_column: Path}", {"parquet": "data/t/a.csv"}),
     ("read_json_lines: {encoding: utf8}", {"jsonl": "data/t/a.csv"}),
+    ("read_parquet: {include_path_column: true}", {"parquet": "data/t/a.csv", "path_column": "Path"}),
+    ("read_json_lines: {include_path_column: true, path_column: f}", {"jsonl": "data/t/a.csv", "path_column": "f"}),
+    ("read_delimited: {include_path_column: true}", {**A_CSV, "path_column": "Path", "multiline": False}),
 ]  # fmt: skip
 
 
@@ -230,7 +233,7 @@ REFUSED = [
     (steps("keep_columns: [a]"), "keep_columns is for tables", "in front of it"),
     (steps("read_delimited", "drop_columns: [a]"), "drop_columns", "by keep_columns"),
     (steps("read_delimited", "keep_columns: {pattern: a.*}"), "keep_columns", "by a pattern"),
-    (steps("read_delimited: {include_path_column: true}"), "read_delimited", "add_input_key"),
+    (steps("read_delimited: {include_path_column: maybe}"), "include_path_column is", "true or false"),
     (steps("read_delimited: {header: nope}"), "header is \"nope\"", "no_header"),
     (steps("read_delimited: {delimiter: '::'}"), "delimiter is \"::\"", "one character"),
     (steps("read_delimited: {encodin: utf8}"), "no option \"encodin\"", "did you mean encoding?"),

@@ -88,6 +88,7 @@ ALL_OPTIONS: dict[str, tuple[dict[str, Any], TableOptions]] = {
             "thousands": ".",
             "multiline": False,
             "unpack": True,
+            "path_column": "e",
             "path_columns": "{d}/a.csv",
         },
         CsvOptions(
@@ -106,6 +107,7 @@ ALL_OPTIONS: dict[str, tuple[dict[str, Any], TableOptions]] = {
             thousands=".",
             multiline=False,
             unpack=True,
+            path_column="e",
             path_columns="{d}/a.csv",
         ),
     ),
@@ -116,6 +118,7 @@ ALL_OPTIONS: dict[str, tuple[dict[str, Any], TableOptions]] = {
             "dtype": {"a": "str"},
             "parse_dates": ["a"],
             "unpack": True,
+            "path_column": "e",
             "path_columns": "{d}.jsonl",
         },
         JsonlOptions(
@@ -124,16 +127,23 @@ ALL_OPTIONS: dict[str, tuple[dict[str, Any], TableOptions]] = {
             dtype={"a": "str"},
             parse_dates=["a"],
             unpack=True,
+            path_column="e",
             path_columns="{d}.jsonl",
         ),
     ),
     "parquet": (
-        {"columns": ["a", "b"], "hive": False, "path_columns": "{b}/*"},
-        ParquetOptions(columns=["a", "b"], hive=False, path_columns="{b}/*"),
+        {"columns": ["a", "b"], "hive": False, "path_column": "e", "path_columns": "{b}/*"},
+        ParquetOptions(columns=["a", "b"], hive=False, path_column="e", path_columns="{b}/*"),
     ),
     "hdf5": (
-        {"group": "/g/h", "datasets": ["x", "s/y"], "as": "arrays", "path_columns": "{b}/*"},
-        Hdf5Options(group="/g/h", datasets=["x", "s/y"], as_="arrays", path_columns="{b}/*"),
+        {
+            "group": "/g/h",
+            "datasets": ["x", "s/y"],
+            "as": "arrays",
+            "path_column": "e",
+            "path_columns": "{b}/*",
+        },
+        Hdf5Options(group="/g/h", datasets=["x", "s/y"], as_="arrays", path_column="e", path_columns="{b}/*"),
     ),
 }
 
