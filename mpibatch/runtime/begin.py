@@ -90,6 +90,8 @@ def begin(
     lease = Lease(folder)
     was_complete = finished(folder) is not None
     waited = lease.acquire(say)
+    if folder.run_file.exists() or folder.survey.exists():
+        made = []  # Another start has made it at the same instant, and had its turn before: what is there is its own.
     try:
         if fresh and waited and not was_complete:
             refuse_just_finished(folder)
@@ -106,7 +108,7 @@ def begin(
         return _decide(job, folder, lease, ask, fresh, say, no_return)
     except BaseException as error:
         if made and not (isinstance(error, StoppedError | StorageError) and folder.survey.exists()):
-            # While the lease is ours: what another start makes there is not ours to remove.
+            # While the lease is ours: what another start makes there then is not ours to remove.
             shutil.rmtree(folder.private, ignore_errors=True)
         lease.release()
         for place in made:

@@ -22,6 +22,7 @@ from mpibatch.runtime.pipeline_record import (
     is_stale,
     note_made_from,
     read_pipeline_record,
+    record_file,
     refuse_run,
     result_file,
     save_pipeline_record,
@@ -44,14 +45,16 @@ def owned(pipeline: Pipeline, *, fresh: bool, say: Say) -> Iterator[Home]:
     refuse_run(folder)
     made = make_folder(folder)
     lease = Lease(folder)
+    lease.acquire(say)
+    if record_file(folder).exists():
+        made = []  # Another start has made it at the same instant, and had its turn before: what is there is its own.
     home = None
     try:
-        lease.acquire(say)
         home = Home(pipeline, folder, lease, fresh=fresh)
         yield home
     except BaseException:
         if made and (home is None or not home.has_begun):
-            # While the lease is ours: what another start makes there is not ours to remove.
+            # While the lease is ours: what another start makes there then is not ours to remove.
             shutil.rmtree(folder.private, ignore_errors=True)
             result_file(folder).unlink(missing_ok=True)
         raise

@@ -8,14 +8,22 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import support
+from pipelines import make_pipeline
 
+from mpibatch.core.pipeline import Pipeline
+from mpibatch.errors import InputError
+from mpibatch.runtime.begin import begin
+from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.lease import process_started
+from mpibatch.runtime.pipeline_file import load_any
+from mpibatch.runtime.pipeline_home import owned
 from mpibatch.runtime.run_folder import RunFolder
 
 STARTS = 6
@@ -125,6 +133,66 @@ def test_fresh_starts_at_the_same_instant(seed: int, tmp_path: Path) -> None:
     race.check(codes, sessions=None)
     notes = support.notes(tmp_path)
     assert all(notes.count(f"item{number:03d}") == codes.count(0) for number in range(ITEMS)), notes
+
+
+# A start that looked before another one made the folder, and gets its turn after it ------------------------------
+
+
+@pytest.mark.parametrize("arguments", [{"fresh": True}, {"fresh": False, "only_failed": True}])
+def test_a_late_start_that_fails_removes_nothing_of_the_run(
+    arguments: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    race = Race(tmp_path)
+    race.start()
+    race.check(race.end())
+    folder = RunFolder(race.output)
+    job = load_job(str(race.job))
+    monkeypatch.setattr("mpibatch.runtime.begin.make_folder", lambda _: [folder.private, folder.root])
+
+    def fails(*_: object) -> None:
+        raise InputError("what is wrong with the inputs")
+
+    monkeypatch.setattr("mpibatch.runtime.begin.run_prepare", fails)
+    before = support.tree(race.output)
+    with pytest.raises(InputError):
+        begin(job, say=print, **arguments)  # type: ignore[arg-type]
+
+    after = support.tree(race.output)
+    assert {name: data for name, data in after.items() if name != ".mpibatch/lock"} == {
+        name: data for name, data in before.items() if name != ".mpibatch/lock"
+    }
+    race.check([0])
+
+
+def test_a_late_start_of_a_pipeline_that_is_refused_removes_nothing(tmp_path: Path) -> None:
+    file = make_pipeline(tmp_path)
+    pipeline = load_any(str(file))
+    assert isinstance(pipeline, Pipeline)
+    with owned(pipeline, fresh=False, say=print):
+        before = support.tree(Path(pipeline.output))
+        command = [sys.executable, "-c", LATE.format(file=str(file))]
+        late = subprocess.run(command, capture_output=True, text=True, timeout=support.TIMEOUT_S, check=False)
+        assert late.returncode == 0, late.stderr
+        assert support.tree(Path(pipeline.output)) == before
+    ended = support.mpibatch("run", file)
+    assert ended.returncode == 0, support.words(ended)
+
+
+LATE = """
+import mpibatch.runtime.lease, mpibatch.runtime.pipeline_home as home
+from mpibatch.errors import RunFolderError
+from mpibatch.runtime.pipeline_file import load_any
+from mpibatch.runtime.run_folder import RunFolder
+pipeline = load_any({file!r})
+folder = RunFolder(pipeline.output)
+home.make_folder = lambda _: [folder.private, folder.root]
+mpibatch.runtime.lease.DYING_S = 0.0
+try:
+    with home.owned(pipeline, fresh=False, say=print):
+        raise AssertionError
+except RunFolderError:
+    pass
+"""
 
 
 # Whatever is in the lease file -----------------------------------------------------------------------------------
