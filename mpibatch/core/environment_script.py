@@ -1,10 +1,10 @@
 """The bash script that makes a job's environment and becomes its interpreter, and what it tells when it fails. Pure.
 
-Its arguments: a file for its state, this program's interpreter, and what the interpreter is to be given. Each line
-at the top level of the script has to succeed (those of functions and sourced files are their own business, as sites'
-`module` and `activate` fail harmlessly within). Until the interpreter starts, the state says what is being made, and
-in its second line, the number of the line that has failed. As the shell becomes the interpreter, process, group and
-open files stay the same. What the lines print goes to stderr.
+It waits for a line on stdin. Its arguments: a file for its state, this program's interpreter, and what the
+interpreter is to be given. Each line at the top level of the script has to succeed (those of functions and sourced
+files are their own business, as sites' `module` and `activate` fail harmlessly within). Until the interpreter starts,
+the state says what is being made, and in its second line, the number of the line that has failed. As the shell
+becomes the interpreter, process, group and open files stay the same. What the lines print goes to stderr.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ SHOWN_OUTPUT_LINES = 6
 _SHOWN_OUTPUT = 1000
 _SHOWN_LINE = 300
 _SETUP = "environment.setup"
+
+# Not before somebody watches over all that it starts: if its starter dies before that, nobody would end it.
+_WAIT = "read -r mpibatch_go || exit 1\nexec </dev/null\n"
 
 # Positional arguments are taken away, as a file that is sourced would take them for its own.
 _HEAD = """\
@@ -62,7 +65,7 @@ exec {start} --pwd "$PWD" --bind "${{mpibatch_state%/*}}" {image} \\
 
 def environment_script(environment: Environment, binds: Sequence[str] = ()) -> str:
     """The script; `binds`: absolute folders that a container has to show at their own places."""
-    parts = [_HEAD]
+    parts = [_WAIT, _HEAD]
     for number, line in enumerate(module_lines(environment.modules)):
         what = f"environment.modules: {environment.modules[number - 1]}" if number else "environment.modules"
         parts.append(_making(what, line))

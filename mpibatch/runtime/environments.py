@@ -19,7 +19,7 @@ from mpibatch.core.environment_script import being_made, environment_script, sho
 from mpibatch.core.job_inputs import CountInput, ListInput
 from mpibatch.errors import NoEnvironmentError
 from mpibatch.runtime.guardian import Guardian
-from mpibatch.runtime.supervisor import processor_environment
+from mpibatch.runtime.supervisor import let_go, processor_environment
 
 _GLOB = "*?["
 
@@ -73,9 +73,10 @@ def _run(
     try:
         process = subprocess.Popen(
             command, cwd=cwd, env=processor_environment(job.environment_keep, job.environment_variables),
-            stdin=subprocess.DEVNULL, stdout=streams[0], stderr=streams[1], start_new_session=True,
+            stdin=subprocess.PIPE, stdout=streams[0], stderr=streams[1], start_new_session=True,
         )  # fmt: skip
         guardian.watch(process.pid)
+        let_go(process)
         try:
             ended = _ends_within(process.pid, timeout_s)
         finally:

@@ -73,9 +73,11 @@ class Quarters:
                 cwd=self._folder,
                 stdout_file=self._stdout_file,
                 stderr_file=self._stderr_file,
+                waits=bool(setup.environment_script),
             )
         self.started += 1
         self._guardian.watch(child.pid)
+        child.let_go()
         child.send(setup.processor)
         return child
 

@@ -64,13 +64,26 @@ def code_for_any(call: str) -> str:
     return f"import sys; sys.executable == {sys.executable!r} and sys.path.append({home!r}); {call}"
 
 
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    """Have a script of `core.environment_script` begin: it waits for a line on its stdin."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # It has died.
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+
+
 class Child:
     """One running processor. `fds` wake the worker; `receive` and `send` never block."""
 
     def __init__(
-        self, command: list[str], *, environment: dict[str, str], cwd: str, stdout_file: str, stderr_file: str
-    ) -> None:
+        self, command: list[str], *, environment: dict[str, str], cwd: str, stdout_file: str, stderr_file: str,
+        waits: bool = False,
+    ) -> None:  # fmt: skip
         """Start it. `command` is given the numbers of its socket and its clock in place of {fd} and {clock}.
+
+        `waits`: it is a script of `core.environment_script`, and begins with `let_go`.
 
         OSError where the interpreter cannot be started or a log file not opened.
         """
@@ -85,8 +98,8 @@ class Child:
                 self._stderr_start = stderr.tell()
                 self._process = subprocess.Popen(
                     [word.replace("{fd}", str(theirs.fileno())).replace("{clock}", str(clock)) for word in command],
-                    stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=environment,
-                    pass_fds=(theirs.fileno(), clock), start_new_session=True,
+                    stdin=subprocess.PIPE if waits else subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                    cwd=cwd, env=environment, pass_fds=(theirs.fileno(), clock), start_new_session=True,
                 )  # fmt: skip
         except BaseException:
             ours.close()
@@ -115,6 +128,11 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def let_go(self) -> None:
+        """Somebody watches over it now: it may begin, if it waits for that."""
+        if self._process.stdin is not None:
+            let_go(self._process)
 
     def fds(self) -> list[tuple[int, bool]]:
         """What to wait for: (file descriptor, whether it is also waited for to be writable)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -194,6 +195,49 @@ def test_a_rank_that_is_killed_leaves_no_line_that_runs(tmp_path: Path, makings:
         started.wait_until(
             lambda: (tmp_path / "made").exists() and made_so_often(tmp_path) > makings, "its line is run"
         )
+
+
+KILLED_BEFORE = """
+import os, signal, sys
+from mpibatch.runtime import environments
+from mpibatch.runtime.guardian import Guardian
+from mpibatch.runtime.jobfile import load_job
+
+job = load_job({job!r})
+Guardian.watch = lambda self, group: os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""The worker dies when it has started a process, and has not yet said whom its guardian is to end."""
+STARTS = {
+    "the look at it": 'environments.run_in_environment(job, ["-c", ""], cwd="/")',
+    "a processor's": """
+from mpibatch.core.ranks import WorkerPlace
+from mpibatch.runtime.quarters import Quarters
+from mpibatch.runtime.run_folder import RunFolder
+from mpibatch.runtime.setups import worker_setups
+from pathlib import Path
+place = WorkerPlace(worker=0, rank=0, node=0, host="here", local_index=0)
+lost = Path(job.output, "lost")
+lost.mkdir(parents=True)
+Quarters(worker_setups(job, RunFolder(job.output), {0: place}, inputs=[], notices=lost)[0]).start()
+""",
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=list(STARTS))
+def test_a_rank_that_is_killed_before_anybody_watches_leaves_no_line_that_runs(
+    start: str, tmp_path: Path
+) -> None:
+    """What is left fails every test."""
+    job = a_job(
+        tmp_path,
+        {"setup": f'echo x >> "$HERE/made"; {HANGING}'},
+        environment_variables={"HERE": str(tmp_path)},
+    )
+    code = KILLED_BEFORE.format(job=str(job)) + start
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=support.TIMEOUT_S, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_processor_that_dies_gets_the_environment_again(tmp_path: Path) -> None:

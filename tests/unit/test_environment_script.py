@@ -19,7 +19,9 @@ SAY = "import os, sys; print(os.getpid(), sys.executable, os.environ.get('A'), *
 class Made:
     """A script that was run to its end."""
 
-    def __init__(self, folder: Path, environment: Environment, *words: str, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, environment: Environment, *words: str, go: str = "\n", **variables: str
+    ) -> None:
         script = environment_script(environment, ["/data"])
         (folder / "environment.sh").write_text(script)
         state = folder / "state"
@@ -27,10 +29,10 @@ class Made:
         command = ["bash", str(folder / "environment.sh"), str(state), sys.executable, "-c", SAY, *words]
         with subprocess.Popen(
             command, env={**os.environ, **variables}, cwd=folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
             self.pid = process.pid
-            self.stdout, self.stderr = process.communicate(timeout=30)
+            self.stdout, self.stderr = process.communicate(go, timeout=30)
         self.returncode = process.returncode
         self.unmade = being_made(script, state.read_text() if state.exists() else "")
 
@@ -39,6 +41,16 @@ def test_the_shell_becomes_the_interpreter(tmp_path: Path) -> None:
     made = Made(tmp_path, Environment(setup="export A='x y'\necho loud"), "one", "t w'o", "$A")
     assert (made.returncode, made.unmade, made.stderr) == (0, "", "loud\n")
     assert made.stdout == f"{made.pid}|{sys.executable}|x y|one|t w'o|$A\n"
+
+
+def test_no_line_is_run_if_its_starter_dies_before_it_says_so(tmp_path: Path) -> None:
+    made = Made(tmp_path, Environment(setup="touch made"), go="")
+    assert made.returncode == 1 and not made.stdout and not (tmp_path / "made").exists()
+
+
+def test_what_it_starts_has_nothing_to_read(tmp_path: Path) -> None:
+    made = Made(tmp_path, Environment(setup='A=$(cat); export A="<$A>"'), go="\nmore\n")
+    assert made.stdout.split("|")[2].strip() == "<>", made.stderr
 
 
 def test_setup_lines_do_not_see_the_script_s_arguments(tmp_path: Path) -> None:
