@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,12 @@ from mpibatch.local_world import find_mpiexec, is_open_mpi
 
 GRACE_S = 10.0
 """For processes that have just been told to end, or whose parent was killed."""
+
+
+def pytest_configure() -> None:
+    """As in a terminal: with a shell's `command &` Ctrl-C is ignored, also by what is started from here, which leaves
+    ignored what it finds ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
