@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,11 +13,14 @@ from mpibatch.api.datastores import DataPath, Datastore
 from mpibatch.api.refusals import ApiError, refuse
 from mpibatch.core.azure_paths import is_uri
 from mpibatch.core.mltable_paths import of_tables, path_formats
-from mpibatch.core.path_columns import names_in
+from mpibatch.core.path_columns import names_in, path_columns
 from mpibatch.core.path_format import parse
-from mpibatch.core.settings import Wrong, shown
+from mpibatch.core.settings import Problems, Wrong, shown
+from mpibatch.core.table_keys import read_options
+from mpibatch.core.tables import TableKind
 from mpibatch.inputs.files import find_files
 from mpibatch.inputs.origin import Origin
+from mpibatch.inputs.parquet_hive import partition
 from mpibatch.inputs.walk import Remarks
 
 Kind = Literal["files", "csv", "jsonl", "parquet"]
@@ -37,6 +40,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     """Of an element of `inputs`."""
     partition_format: str | None = None
+    hive_keys: list[str] = []
+    """Of Parquet: columns that are written as folders `key=value`, by `TabularDataset.partition_by`."""
 
     def element(self, partition_keys: Collection[str] = ()) -> dict[str, Any]:
         """An element of a job file's `inputs`, for a job with these `partition_keys`."""
@@ -62,10 +67,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     def keys(self) -> list[str]:
         """The names in the partition format; none without one."""
         if self.partition_format is None:
-            return []
+            return list(self.hive_keys)
         if self.kind != "files":
             return list(names_in(self.partition_format))
         return list(parse(self.formats()[0]).fields)
+
+    def values(self, path: bytes) -> Mapping[str, str | None]:
+        """What the path of a table's file says of `keys`."""
+        if self.partition_format is None:
+            return dict(partition(path))
+        return path_columns(self.partition_format).values(path) or {}
 
     def files(self) -> list[str]:
         """All files, in the order in which a run takes them. InputError where there is none."""
@@ -96,9 +107,19 @@ def source(
         partition_format=partition_format,
     )
     made.keys()  # So that a format that cannot be is told of here.
+    if kind != "files":
+        _check_options(call, kind, options)
     if validate:
         made.files()
     return made
+
+
+def _check_options(call: str, kind: TableKind, options: dict[str, Any]) -> None:
+    """As a job would, which is made later."""
+    problems = Problems(call)
+    read_options(problems, "its input", kind, options)
+    if problems.lines:
+        raise ApiError(f"{call}: {'; '.join(problems.lines)}")
 
 
 def absolute(call: str, place: Any) -> str:

@@ -7,8 +7,10 @@ is decided where MLTable files are translated (`core.mltable_reads`), so that bo
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
 
 from mpibatch.api.data import AbstractDataset
 from mpibatch.api.datastores import DataPath, Datastore
@@ -16,7 +18,10 @@ from mpibatch.api.refusals import ApiError, ExistsError, need, refuse
 from mpibatch.api.sources import Kind, Place, Source, absolute, legal, source
 from mpibatch.core.mltable_columns import convert, drop, keep
 from mpibatch.core.mltable_reads import READS
-from mpibatch.core.path_columns import path_columns
+from mpibatch.core.tables import TableInput, TableOptions
+from mpibatch.errors import InputError
+from mpibatch.inputs.origin import Origin
+from mpibatch.inputs.survey import Unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +151,11 @@ class TabularDataset(AbstractDataset):
         names = [columns] if isinstance(columns, str) else list(columns)
         known = self
         if "columns" not in self._source.options:  # Then those that the first file has.
-            known = self._with(keep, [str(one) for one in self._head().columns], "drop_columns")
+            first = next(self._frames("drop_columns"), None)
+            need(
+                "TabularDataset.drop_columns", first is not None, "the files have no rows: name those to keep"
+            )
+            known = self._with(keep, [str(one) for one in first.columns], "drop_columns")  # type: ignore[union-attr]
         return known._with(drop, names, "drop_columns")
 
     def _with(self, change: Any, value: Any, call: str) -> TabularDataset:
@@ -162,23 +171,31 @@ class TabularDataset(AbstractDataset):
         """All of it, in this process."""
         import pandas as pd
 
-        from mpibatch.api.table_files import read_table
+        frames = list(self._frames("to_pandas_dataframe"))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-        frames = [read_table(file, self._source) for file in self._groups()]
-        return pd.concat(frames, ignore_index=True)
+    def _frames(self, call: str) -> Iterator[pd.DataFrame]:
+        """The rows of each file, as a run reads them."""
+        from mpibatch.runtime.table_here import read_table
 
-    def _head(self) -> pd.DataFrame:
-        from mpibatch.api.table_files import read_table
+        call = f"TabularDataset.{call}"
+        try:
+            for batch in read_table(*self._input()):
+                if batch.bad:
+                    first = batch.bad[0].error.message
+                    raise ApiError(f"{call}: {len(batch.bad):,} rows cannot be read: {first}")
+                yield batch.data
+        except (InputError, Unreadable) as error:
+            raise ApiError(f"{call}: {error}") from error
 
-        return read_table(self._groups()[0], self._source)
-
-    def _groups(self) -> list[str]:
-        """What is read at once: a folder of Parquet, for the columns in its folders' names; else each file."""
-        (first, *others) = self._source.paths
-        hive = self._source.options.get("hive", True)
-        if self._source.kind == "parquet" and hive and not others and os.path.isdir(first):
-            return [first]
-        return self._source.files()
+    def _input(self) -> tuple[TableInput, Origin]:
+        source = self._source
+        assert source.kind != "files"
+        text = ", ".join(source.paths)
+        options: TableOptions = msgspec.convert({"type": source.kind, **source.options}, TableOptions)
+        return TableInput(kind=source.kind, files=source.paths, text=text, options=options), Origin(
+            "path", text
+        )
 
     def partition_by(
         self, partition_keys: Sequence[str], target: DataPath | Datastore | tuple[Datastore, str],
@@ -206,29 +223,31 @@ class TabularDataset(AbstractDataset):
             f"no column is called {', '.join(map(str, missing))}; there are {list(frame.columns)}",
         )
         frame.to_parquet(folder, partition_cols=list(partition_keys))
-        form = "/".join(f"{key}={{{key}}}" for key in partition_keys) + "/*.parquet"
         # Not as `path_columns`: the names of such folders give numbers back as numbers.
-        made = TabularDataset(Source(kind="parquet", paths=[f"{folder}/"], partition_format=form))
+        made = TabularDataset(
+            Source(kind="parquet", paths=[f"{folder}/"], hive_keys=[str(key) for key in partition_keys])
+        )
         if name is not None:
             return made.register(_datastore(target).workspace, name, create_new_version=True)
         return made
 
-    def get_partition_key_values(self, partition_keys: Sequence[str] | None = None) -> list[dict[str, str]]:
+    def get_partition_key_values(
+        self, partition_keys: Sequence[str] | None = None
+    ) -> list[dict[str, str | None]]:
         """The combinations that the paths have, in the order of the files. Times are as in ISO 8601."""
-        form = self._source.partition_format
+        from mpibatch.runtime.table_here import table_files
+
         call = "TabularDataset.get_partition_key_values"
-        need(call, form is not None, "the dataset has no partition_format: make it with one")
-        columns = path_columns(form or "")
-        keys = list(partition_keys or columns.names)
-        unknown = [key for key in keys if key not in columns.names]
-        need(call, not unknown, f"{unknown} are none of {list(columns.names)}")
-        found: dict[tuple[str, ...], None] = {}
-        for file in map(os.fsencode, self._source.files()):
-            values = columns.values(file)
-            if values is None:
-                raise ApiError(
-                    f"{call}: {os.fsdecode(file)} does not end as the partition_format says, {form}"
-                )
+        there = self.partition_keys
+        need(call, bool(there), "the dataset has no partition_format: make it with one")
+        keys = list(partition_keys or there)
+        unknown = [key for key in keys if key not in there]
+        need(call, not unknown, f"{unknown} are none of {there}")
+        found: dict[tuple[str | None, ...], None] = {}
+        for file in table_files(*self._input()):
+            values = self._source.values(file.name)
+            if not set(keys) <= set(values):
+                raise ApiError(f"{call}: {os.fsdecode(file.name)} does not end as the partition_format says")
             found[tuple(values[key] for key in keys)] = None
         return [dict(zip(keys, values, strict=True)) for values in found]
 

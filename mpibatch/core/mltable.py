@@ -177,11 +177,14 @@ def _transformed(value: Any, *, state: _State, name: str, key: str) -> None:
             raise Wrong(
                 f"{name} is for tables: put a read transformation, like read_delimited, in front of it"
             )
+        change = partial(_converted, state=state) if name == "convert_column_types" else _COLUMNS[name]
         try:
-            state.options = _COLUMNS[name](state.kind, state.options, value, partial(_columns, state))
+            state.options = change(state.kind, state.options, value, partial(_columns, state))
         except Wrong as wrong:
             raise Wrong(f"{name}: {wrong}") from None
     elif name == _PARTITIONS:
+        if state.partition_format is not None:
+            raise Wrong(f"{_PARTITIONS}: there is one already: write all columns into one partition_format")
         state.partition_format = _format(value)
         if "columns" in state.options:  # Those that were kept before; the format's come to them.
             more = names_in(state.partition_format)
@@ -196,14 +199,29 @@ def _transformed(value: Any, *, state: _State, name: str, key: str) -> None:
         raise Wrong(f"there is no transformation {shown(name)}{near}; legal are {', '.join(TRANSFORMATIONS)}")
 
 
-def _columns(state: _State) -> Sequence[str] | None:
-    """Those that the files have, and their paths so far."""
+def _own_columns(state: _State) -> Sequence[str] | None:
+    """Those that the files have; None: not known."""
     names: list[str] | None = state.options.get("names")
-    there = names or state.columns(str(state.kind), state.options, state.paths)
-    if there is None:
-        return None
-    path = [state.options["path_column"]] if "path_column" in state.options else []
-    return [*path, *there, *names_in(state.partition_format)]
+    return names or state.columns(str(state.kind), state.options, state.paths)
+
+
+def _columns(state: _State) -> Sequence[str] | None:
+    """Those that the files have, and their paths so far, in the order in which they come."""
+    there = _own_columns(state)
+    first = [state.options["path_column"]] if "path_column" in state.options else []
+    return None if there is None else [*first, *there, *names_in(state.partition_format)]
+
+
+def _converted(
+    kind: str | None, options: dict[str, Any], value: Any, there: There, *, state: _State
+) -> dict[str, Any]:
+    """Columns of paths keep the types that their format gives, but where `value` names them."""
+    of_paths = {options.get("path_column"), *names_in(state.partition_format)}
+    kept = options.get("columns")
+    own = [name for name in kept or [] if name not in of_paths]
+    changed = convert(kind, {**options, "columns": own}, value, partial(_own_columns, state))
+    del changed["columns"]
+    return changed if kept is None else {**changed, "columns": kept}
 
 
 def _name_columns(state: _State, key: str) -> None:

@@ -48,17 +48,27 @@ class PathColumns:
 
         Times are as in ISO 8601, `2020-01-05T00:00:00`; whether there is such a day is not looked at.
         """
-        found = self._format.match(path)
+        found = self._format.match(_without_dots(path))
         if found is None:
             return None
-        return {name: self._time(name, found) if name in self._times else found[name] for name in self.names}
+        values: dict[str, str] = {}
+        for name in self.names:
+            value = self._time(name, found) if name in self._times else found[name]
+            if value is None:
+                return None
+            values[name] = value
+        return values
 
-    def _time(self, name: str, found: Mapping[str, str]) -> str:
+    def _time(self, name: str, found: Mapping[str, str]) -> str | None:
+        """None where the same part, like the year, stands there twice and differs."""
         fields, form = self._times[name]
         said = "/".join(found[field] for field in fields)
-        # The form and what it stands for are equally long.
-        parts = _PARTS | {part[0]: said[part.start() : part.end()] for part in _PART.finditer(form)}
-        return "{yyyy}-{MM}-{dd}T{HH}:{mm}:{ss}".format_map(parts)
+        parts: dict[str, str] = {}
+        for part in _PART.finditer(form):
+            digits = said[part.start() : part.end()]  # The form and what it stands for are equally long.
+            if parts.setdefault(part[0], digits) != digits:
+                return None
+        return "{yyyy}-{MM}-{dd}T{HH}:{mm}:{ss}".format_map(_PARTS | parts)
 
 
 @lru_cache(maxsize=64)
@@ -98,12 +108,28 @@ def path_columns_text(value: Any) -> str:
     if said.endswith("/"):
         raise Wrong("ends with a slash: write the files' names as well, like {year}/*.csv")
     path_columns(said)
+    _, brace, behind = said.partition("{")
+    if brace and "**" in behind.split("/"):
+        raise Wrong("has ** behind a column, which could be any folder then: write a * for each folder")
     return said
 
 
 def names_in(said: str | None) -> tuple[str, ...]:
     """The columns that a checked text gives; none of None."""
     return path_columns(said).names if said is not None else ()
+
+
+def _without_dots(path: bytes) -> bytes:
+    """`..` and `.` are no folders' names."""
+    if b"/." not in path:
+        return path
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            parts = parts[:-1] if len(parts) > 1 else parts  # Above the root there is nothing.
+        elif part != b".":
+            parts.append(part)
+    return b"/".join(parts)
 
 
 def columns_of_paths(options: TableOptions) -> tuple[str, ...]:

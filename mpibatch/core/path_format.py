@@ -77,11 +77,11 @@ def absolute_format(path: str, places: Places) -> str:
 def _component(part: str, fields: list[str], shapes: Mapping[str, str]) -> tuple[str, str]:
     """Its glob and its regular expression; new fields are added to `fields`."""
     glob, regex = "", ""
-    after_field = False
+    after_field = False  # Behind one that may be of any length.
     for token in _TOKEN.finditer(part):
         name = token[1]
         if name is not None:
-            _check_field(part, name, after_field)
+            _check_field(part, name, after_field and name not in shapes)
             glob += "*"
             regex += (
                 rf"(?:\{fields.index(name) + 1})" if name in fields else f"({shapes.get(name, '[^/]+?')})"
@@ -91,7 +91,7 @@ def _component(part: str, fields: list[str], shapes: Mapping[str, str]) -> tuple
         else:
             more_glob, more_regex = _plain(part, token[0])
             glob, regex = glob + more_glob, regex + more_regex
-        after_field = name is not None
+        after_field = name is not None and name not in shapes
     return glob, regex
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from mpibatch.core.path_columns import columns_of_paths, names_in, path_columns_text
+from mpibatch.core.path_columns import columns_of_paths, path_columns_text
+from mpibatch.core.path_keys import check_path_columns
 from mpibatch.core.settings import Check, Problems, choice, did_you_mean, flag, nearest, shown
 from mpibatch.core.table_dtypes import column_dtype, dtypes
 from mpibatch.core.table_hints import foreign_hint, foreign_name, known_elsewhere_hint, own_name
@@ -139,7 +140,7 @@ def _check_columns(problems: Problems, key: str, options: TableOptions) -> None:
     names = options.names if isinstance(options, CsvOptions) else None
     columns = None if isinstance(options, Hdf5Options) else options.columns
     of_paths = columns_of_paths(options)
-    _check_of_paths(problems, key, options, of_paths, names)
+    check_path_columns(problems, key, options)
     if names is not None and columns is not None:
         _check_known(problems, f"{key}.columns", columns, [*names, *of_paths], "names")
     if not isinstance(options, CsvOptions | JsonlOptions):
@@ -153,33 +154,6 @@ def _check_columns(problems: Problems, key: str, options: TableOptions) -> None:
     _check_known(problems, f"{key}.parse_dates", options.parse_dates, legal, source)
     if isinstance(options.dtype, dict):
         _check_known(problems, f"{key}.dtype", options.dtype, legal, source)
-
-
-def _check_of_paths(
-    problems: Problems, key: str, options: TableOptions, of_paths: Collection[str], names: list[str] | None
-) -> None:
-    """`of_paths`: columns that do not stand in the files. `names`: those of files without a header."""
-    of_files = (options.datasets if isinstance(options, Hdf5Options) else names) or []
-    own = options.path_column
-    for name in of_paths:
-        if name in of_files:
-            where = "path_column" if name == own else "path_columns"
-            why = "is a column of the files as well: give it another name here"
-            problems.add(f"{key}.{where}", f"has {shown(name)}, which {why}")
-    if own in names_in(options.path_columns):
-        problems.add(
-            f"{key}.path_column", f"is {shown(own)}, which path_columns has as well: give it another name"
-        )
-    if isinstance(options, Hdf5Options):
-        return
-    if options.columns is not None and set(options.columns) <= set(of_paths):
-        why = "all come from the files' paths: name one of the files' own as well"
-        problems.add(f"{key}.columns", f"is {shown(options.columns)}: these {why}")
-    dates = options.parse_dates if isinstance(options, CsvOptions | JsonlOptions) else []
-    for name in dates:
-        if name in of_paths:
-            why = "a time in a path is written with its form there, like {day:yyyy-MM-dd}"
-            problems.add(f"{key}.parse_dates", f"names {shown(name)} of path_columns: {why}")
 
 
 def _check_known(

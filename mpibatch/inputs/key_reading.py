@@ -11,7 +11,7 @@ from mpibatch.core.tables import CsvOptions, Hdf5Options, JsonlOptions, ParquetO
 from mpibatch.inputs.key_batches import pack, unpack
 from mpibatch.inputs.key_starts import if_fields_at_most
 from mpibatch.inputs.key_values import KeyedRows, by_columns, by_packed, plain, with_gaps
-from mpibatch.inputs.path_columns import of_files, values_of
+from mpibatch.inputs.path_values import of_files, values_of
 from mpibatch.inputs.survey import Batch, Unreadable
 from mpibatch.work import Slice
 

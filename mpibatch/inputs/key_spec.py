@@ -19,7 +19,7 @@ from mpibatch.core.tables import (
 from mpibatch.errors import InputError
 from mpibatch.inputs.key_reading import KeySpec
 from mpibatch.inputs.origin import shown
-from mpibatch.inputs.path_columns import of_files
+from mpibatch.inputs.path_values import of_files
 from mpibatch.inputs.row_files import names_text, no_such
 from mpibatch.inputs.survey import Ask, Surveyed, TableFile
 
@@ -40,7 +40,7 @@ def key_spec(
     match of_own:
         case CsvOptions():
             setup = surveyed.setup
-            _check_csv(files, surveyed, own, origin)
+            _check_csv(files, surveyed, own, columns_of_paths(options), origin)
         case JsonlOptions():
             setup = surveyed.setup
         case ParquetOptions():
@@ -52,14 +52,16 @@ def key_spec(
     return KeySpec(options, setup, keys)
 
 
-def _check_csv(files: Sequence[TableFile], surveyed: Surveyed, keys: list[str], origin: str) -> None:
+def _check_csv(
+    files: Sequence[TableFile], surveyed: Surveyed, keys: list[str], of_paths: Sequence[str], origin: str
+) -> None:
     """Where files have headers of their own, this is only known when they are read."""
     from mpibatch.inputs.csv_setup import CsvSetup
 
     names = msgspec.msgpack.decode(surveyed.setup, type=CsvSetup).names
     for key in keys:
         if names is not None and key not in names:
-            raise no_such("column", key, names, _first(files, surveyed), origin)
+            raise no_such("column", key, [*names, *of_paths], _first(files, surveyed), origin)
 
 
 def _first(files: Sequence[TableFile], surveyed: Surveyed) -> TableFile:

@@ -90,9 +90,8 @@ def begin(
     lease = Lease(folder)
     was_complete = finished(folder) is not None
     waited = lease.acquire(say)
-    if folder.run_file.exists() or folder.survey.exists():
-        made = []  # Another start has made it at the same instant, and had its turn before: what is there is its own.
     try:
+        made = [] if is_used(folder) else made
         if fresh and waited and not was_complete:
             refuse_just_finished(folder)
         with storing(str(folder.private)):
@@ -115,6 +114,15 @@ def begin(
             with contextlib.suppress(OSError):
                 place.rmdir()
         raise
+
+
+def is_used(folder: RunFolder) -> bool:
+    """Whether another start, which made the folder at the same instant, has had its turn before: what is there then
+    is its own. The lease is ours."""
+    with storing(str(folder.private)):
+        return any(
+            not name.startswith((folder.lock.name, folder.lease.name)) for name in os.listdir(folder.private)
+        )
 
 
 def make_folder(folder: RunFolder) -> list[Path]:

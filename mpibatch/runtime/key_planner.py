@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
 
 from mpibatch.core.config import FilesInput, Job
+from mpibatch.core.path_columns import columns_of_paths
 from mpibatch.core.path_format import PathFormat, parse
 from mpibatch.core.tables import CsvOptions, JsonlOptions, TableOptions
 from mpibatch.inputs.files import find_files
@@ -20,9 +21,10 @@ from mpibatch.runtime.table_plan_keys import Group
 __all__ = ["PART_BYTES", "KeySurvey", "SortedTo", "groups_of_files", "survey_keys", "survey_options"]
 
 
-def survey_options(options: TableOptions) -> TableOptions:
-    """How a table is surveyed: compressed files are unpacked, as a key's rows are a part of a file."""
-    if isinstance(options, CsvOptions | JsonlOptions):
+def survey_options(options: TableOptions, keys: Collection[str]) -> TableOptions:
+    """How a table is surveyed: compressed files are unpacked, as a key's rows are a part of a file; but where the
+    paths give all keys."""
+    if isinstance(options, CsvOptions | JsonlOptions) and not set(keys) <= set(columns_of_paths(options)):
         return msgspec.structs.replace(options, unpack=True)
     return options
 

@@ -10,7 +10,7 @@ import msgspec
 
 from mpibatch.core.pipeline import Pipeline, Step
 from mpibatch.errors import OtherRunError, RunFolderError, StoppedError
-from mpibatch.runtime.begin import Reused, begin, make_folder
+from mpibatch.runtime.begin import Reused, begin, is_used, make_folder
 from mpibatch.runtime.files import storing
 from mpibatch.runtime.lease import Lease
 from mpibatch.runtime.pipeline_record import (
@@ -22,7 +22,6 @@ from mpibatch.runtime.pipeline_record import (
     is_stale,
     note_made_from,
     read_pipeline_record,
-    record_file,
     refuse_run,
     result_file,
     save_pipeline_record,
@@ -45,15 +44,16 @@ def owned(pipeline: Pipeline, *, fresh: bool, say: Say) -> Iterator[Home]:
     refuse_run(folder)
     made = make_folder(folder)
     lease = Lease(folder)
-    lease.acquire(say)
-    if record_file(folder).exists():
-        made = []  # Another start has made it at the same instant, and had its turn before: what is there is its own.
     home = None
+    owns = False
     try:
+        lease.acquire(say)
+        owns = True
+        made = [] if is_used(folder) else made
         home = Home(pipeline, folder, lease, fresh=fresh)
         yield home
     except BaseException:
-        if made and (home is None or not home.has_begun):
+        if made and owns and (home is None or not home.has_begun):
             # While the lease is ours: what another start makes there then is not ours to remove.
             shutil.rmtree(folder.private, ignore_errors=True)
             result_file(folder).unlink(missing_ok=True)

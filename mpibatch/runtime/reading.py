@@ -92,9 +92,10 @@ class Readers:
 def open_table(options: TableOptions, setup: bytes) -> Reader:
     """The reader of a table input."""
     if columns_of_paths(options):
-        from mpibatch.inputs.path_columns import PathColumnsReader, of_files
+        from mpibatch.inputs.path_reader import PathReader
+        from mpibatch.inputs.path_values import of_files
 
-        return PathColumnsReader(open_table(of_files(options), setup), options)
+        return PathReader(open_table(of_files(options), setup), options)
     match options:
         case CsvOptions():
             from mpibatch.inputs import csv_reader

@@ -32,11 +32,12 @@ from mpibatch.runtime.table_plan import PlannedFile, TablePlanWriter
 class Found:
     """The files of one input, as they are now."""
 
-    def __init__(self, one: TableInput | ArchiveInput, origin: Origin, job: Job) -> None:
+    def __init__(self, one: TableInput | ArchiveInput, origin: Origin, output: str | None) -> None:
+        """`output`: the run folder, which is no input. Raises InputError."""
         self.remarks = Remarks()
         self.files: list[TableFile] = []
         self.times: list[int] = []
-        for folder, names in find_files(one.files, origin, self.remarks, job.output):
+        for folder, names in find_files(one.files, origin, self.remarks, output):
             for name in names:
                 # As Spark and its like leave them: notes about a table beside its files.
                 if not (name.startswith(b"_") and isinstance(one, TableInput) and one.kind == "parquet"):
@@ -68,7 +69,7 @@ def find_all(job: Job) -> list[Found]:
     found = []
     for number, one in enumerate(job.inputs):
         assert isinstance(one, TableInput | ArchiveInput)
-        found.append(Found(one, _origin(job, number), job))
+        found.append(Found(one, _origin(job, number), job.output))
     return found
 
 
@@ -118,7 +119,7 @@ def _add_table(
         _add_keyed(writer, one, found, job, keyed)
         return keyed.surveyed.warnings
     assert job.table_size is not None
-    surveyed = _survey(one.options, found.files, job.table_size, ask, origin, unpack_to)
+    surveyed = survey_table(one.options, found.files, job.table_size, ask, origin, unpack_to)
     writer.add_table(
         kind=one.kind,
         text=one.text,
@@ -159,11 +160,12 @@ def _survey_keys(
     unpack_to: Callable[[TableFile], bytes],
 ) -> key_planner.KeySurvey:
     """First the parts of the files, then which keys they hold."""
-    options, size = key_planner.survey_options(one.options), BySize(key_planner.PART_BYTES)
+    options = key_planner.survey_options(one.options, job.partition_keys)
+    size = BySize(key_planner.PART_BYTES)
     return key_planner.survey_keys(
         found.files,
         one.options,
-        _survey(options, found.files, size, ask, origin, unpack_to),
+        survey_table(options, found.files, size, ask, origin, unpack_to),
         job.partition_keys,
         ask,
         origin=origin.key,
@@ -194,21 +196,22 @@ def _add_keyed(
     )
 
 
-def _survey(
+def survey_table(
     options: TableOptions,
     files: list[TableFile],
     size: MiniBatchSize,
     ask: Ask,
     origin: Origin,
-    unpack_to: Callable[[TableFile], bytes],
+    unpack_to: Callable[[TableFile], bytes] | None,
 ) -> Surveyed:
-    """Where the files are cut. Raises InputError."""
+    """Where the files are cut. `unpack_to`: where copies go; None: nothing is unpacked. Raises InputError."""
     if columns_of_paths(options):
-        from mpibatch.inputs import path_columns
+        from mpibatch.inputs.path_survey import check_free, check_paths
+        from mpibatch.inputs.path_values import of_files
 
-        path_columns.check_paths(files, options, origin.key)
-        surveyed = _survey(path_columns.of_files(options), files, size, ask, origin, unpack_to)
-        path_columns.check_free(surveyed.setup, options, origin.key)
+        check_paths(files, options, origin.key)
+        surveyed = survey_table(of_files(options), files, size, ask, origin, unpack_to)
+        check_free(surveyed.setup, options, origin.key)
         return surveyed
     match options:
         case CsvOptions():
@@ -234,6 +237,9 @@ def _survey(
 def _plain(options: TableOptions) -> dict[str, object]:
     plain: dict[str, object] = msgspec.to_builtins(options)
     del plain["type"]
+    for name in ("path_column", "path_columns"):
+        if plain[name] is None:
+            del plain[name]  # As in plans of versions that did not know them, which are continued.
     return plain
 
 

@@ -273,16 +273,48 @@ def test_a_column_that_the_files_have_too_is_told(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("as_", ["frame", "records"])
-def test_a_row_that_has_the_column_too_fails(as_: str, tmp_path: Path) -> None:
-    write(tmp_path / "data" / "ann.jsonl", "jsonl", pd.DataFrame({"shop": ["x"], "id": [1]}))
-    write(tmp_path / "data" / "bob.jsonl", "jsonl", pd.DataFrame({"id": [1]}))
+def test_a_row_that_has_the_column_too_costs_itself_only(as_: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    lines = ['{"id": 0}', '{"shop": "x", "id": 1}', "no JSON", '{"id": 3}', '{"shop": 1, "id": 4}']
+    (tmp_path / "data" / "ann.jsonl").write_text("\n".join(lines))
     one = {"jsonl": str(tmp_path / "data"), "path_columns": "{shop}.*", "as": as_}
 
     rows = completes(make(tmp_path, one, error_threshold=-1))
 
-    assert rows == [(None, {"id": 1, "shop": "bob"})]
-    (failed,) = support.failed_items(tmp_path / "output")
-    assert "the column shop comes from the files' paths and stands in the files as well" in json.dumps(failed)
+    assert [row for _, row in rows] == [{"id": 0, "shop": "ann"}, {"id": 3, "shop": "ann"}]
+    failed = support.failed_items(tmp_path / "output")
+    assert [one["row"] for one in failed] == [1, 2, 4]
+    assert "the column shop comes from the files' paths and stands in the files as well" in json.dumps(
+        failed[0]
+    )
+
+
+def test_a_dataset_and_a_folder_of_the_same_name_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "ann.h5", "hdf5", pd.DataFrame({"shop": [1], "id": [1]}))
+    said = refused(make(tmp_path / "one", {"hdf5": str(tmp_path / "data"), "path_columns": "{shop}.*"}))
+    assert "the column shop" in said and "let `datasets` name those" in said
+
+    write(tmp_path / "more" / "shop=ann" / "a.parquet", "parquet", pd.DataFrame({"id": [1]}))
+    one = {"parquet": str(tmp_path / "more"), "path_columns": "shop={shop}/*"}
+    assert "of folders key=value: write `hive: false`" in refused(make(tmp_path / "two", one))
+    assert completes(make(tmp_path / "three", {**one, "hive": False})) == [(None, {"id": 1, "shop": "ann"})]
+
+
+def test_columns_that_nobody_has_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ann.csv").write_text("1,2\n3,4\n")
+    one = {"csv": str(tmp_path / "data"), "header": "none", "path_columns": "{self}.csv"}
+    rows = [row for _, row in completes(make(tmp_path / "all", one))]
+    assert rows == [{"0": 1, "1": 2, "self": "ann"}, {"0": 3, "1": 4, "self": "ann"}]
+
+    rows = [row for _, row in completes(make(tmp_path / "some", {**one, "columns": ["self", "1"]}))]
+    assert rows == [{"self": "ann", "1": 2}, {"self": "ann", "1": 4}]
+
+
+def test_times_may_lie_far_away(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "9999-12-31.csv", "csv", pd.DataFrame({"id": [1]}))
+    rows = completes(make(tmp_path, {"csv": str(tmp_path / "data"), "path_columns": "{day:yyyy-MM-dd}.csv"}))
+    assert rows == [(None, {"id": 1, "day": "9999-12-31 00:00:00"})]
 
 
 @pytest.mark.parametrize(
@@ -290,7 +322,7 @@ def test_a_row_that_has_the_column_too_fails(as_: str, tmp_path: Path) -> None:
     [
         ({"csv": "d", "path_columns": "a.csv"}, "path_columns is \"a.csv\": has no column in it"),
         ({"csv": "d", "path_columns": "{a}.csv", "columns": ["a"]}, "columns is [\"a\"]: these all come from"),
-        ({"csv": "d", "path_columns": "{a}.csv", "parse_dates": ["a"]}, "parse_dates names \"a\" of path_columns"),
+        ({"csv": "d", "path_columns": "{a}.csv", "parse_dates": ["a"]}, "parse_dates names \"a\", which comes from"),
         ({"csv": "d", "path_columns": "{a}.csv", "header": "none", "names": ["a"]}, "has \"a\", which is a column"),
         ({"hdf5": "d", "path_columns": "{a}.h5", "datasets": ["a"]}, "has \"a\", which is a column of the files"),
         ({"csv": "d", "path_columns": "{a}.csv", "path_column": "a"}, "path_column is \"a\", which path_columns has"),

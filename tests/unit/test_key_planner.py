@@ -545,3 +545,10 @@ def test_a_file_that_does_not_fit_its_format_is_named(tmp_path: Path) -> None:
     assert "inputs.0.files" in str(raised.value)
     with pytest.raises(InputError, match="matches nothing"):
         planned(job_of(tmp_path, [files(tmp_path, "{user}/{n}.mp3")], ["user"]), tmp_path)
+
+
+@pytest.mark.parametrize("options", [CsvOptions, JsonlOptions])
+def test_only_keys_of_rows_need_compressed_files_unpacked(options: type[CsvOptions | JsonlOptions]) -> None:
+    found = options(path_column="file", path_columns="{shop}.gz")
+    assert not key_planner.survey_options(found, ["shop", "file"]).unpack  # type: ignore[union-attr]
+    assert key_planner.survey_options(found, ["shop", "user"]).unpack  # type: ignore[union-attr]

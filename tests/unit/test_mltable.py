@@ -208,6 +208,15 @@ def test_its_columns_are_kept_and_dropped_like_the_others() -> None:
         "x",
         "day",
     ]
+    # Of columns of paths the types are those that their format gives.
+    text = "read_delimited: {infer_column_types: false}"
+    some = "convert_column_types: [{columns: x, column_type: int}]"
+    month = "extract_columns_from_partition_format: {partition_format: '{shop}/{day:yyyy-MM}.csv'}"
+    assert of_files(["id", "x"], text, month, some).inputs[0]["dtype"] == {"id": "str", "x": "int64"}
+    found = of_files(["id", "x"], text, month, "keep_columns: [x, day]", some)
+    assert (found.inputs[0]["dtype"], found.inputs[0]["columns"]) == ({"x": "int64"}, ["x", "day"])
+    with pytest.raises(ConfigError, match="there is one already"):
+        table(steps("read_delimited", extract, month))
     number = "convert_column_types: [{columns: day, column_type: int}]"
     assert table(steps("read_delimited", extract, number)).inputs[0]["dtype"] == {"day": "int64"}
 

@@ -21,6 +21,10 @@ FIT = [
     ("{month:yyyy-MM}/a.csv", b"/x/2020-07/a.csv", {"month": "2020-07-01T00:00:00"}),
     ("year={year}/month={month}/*.parquet", b"/t/year=2020/month=01/p.parquet", {"year": "2020", "month": "01"}),
     ("{a}/{a}.csv", b"/x/y/y.csv", {"a": "y"}),
+    ("**/{shop}/*.csv", b"/d/x/ann/a.csv", {"shop": "ann"}),
+    ("{shop}/*.csv", b"/d/ann/../bob/./a.csv", {"shop": "bob"}),
+    ("{shop}{day:yyyyMMdd}.csv", b"/d/ann20200105.csv", {"shop": "ann", "day": JANUARY}),
+    ("{day:yyyy/yyyy-MM}.csv", b"/d/2020/2020-07.csv", {"day": "2020-07-01T00:00:00"}),
     ("{name}.csv", b"/x/\xff.csv", {"name": "\\xff"}),
     ("{{{name}}}.csv", b"/x/{n}.csv", {"name": "n"}),
     ("{time 0}/{day:yyyy}.csv", b"/x/2020.csv", {"time 0": "x", "day": "2020-01-01T00:00:00"}),
@@ -43,6 +47,7 @@ def test_what_paths_say(said: str, path: bytes, want: dict[str, object]) -> None
         ("{day:yyyy-MM-dd}.csv", b"/d/2020-1-5.csv"),
         ("{day:yyyy/MM}/a.csv", b"/d/2020/January/a.csv"),
         ("{shop}/A.csv", b"/d/ann/a.csv"),
+        ("{day:yyyy/yyyy-MM}.csv", b"/d/2020/2021-07.csv"),
     ],
 )
 def test_paths_that_end_otherwise_say_nothing(said: str, path: bytes) -> None:
@@ -64,6 +69,7 @@ def test_paths_that_end_otherwise_say_nothing(said: str, path: bytes) -> None:
         ("{day:yyyy}/{day:MM}.csv", "once"),
         ("{day}/{day:yyyy}.csv", "a time and a text"),
         ("{a}{b}.csv", "something must stand between"),
+        ("{shop}/**/*.csv", r"\*\* behind a column"),
         ("{1a}/x.csv", "is no field"),
         ("{a/x.csv", "has no closing"),
     ],

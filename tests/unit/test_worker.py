@@ -119,6 +119,9 @@ class FakeChild:
 
     # As its worker sees it
 
+    def let_go(self) -> None:
+        assert not self.told, "nothing is said to it before it may begin"
+
     def send(self, message: ToProcessor) -> None:
         assert not self.closed
         self.told.append(decoder(ToProcessor)(encode(message)))
