@@ -35,7 +35,8 @@ def run(mini_batch):
 def test_killed_ranks_do_not_hinder_those_that_come_after_them(cluster: Cluster, tmp_path: Path) -> None:
     log = tmp_path / "batch.log"
     job = submit(cluster, tmp_path, log)
-    support.wait_until(lambda: bool(notes(tmp_path)), "the ranks are at work", 60)
+    # Both: one that is about to start something is two for an instant.
+    support.wait_until(lambda: len(notes(tmp_path)) == 2, "the ranks are at work", 60)
     ranks = ranks_of(job)
     assert len(ranks) == 2
     left = {file for rank in ranks for file in shared_memory(rank)}
