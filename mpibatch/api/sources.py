@@ -13,14 +13,15 @@ from mpibatch.api.datastores import DataPath, Datastore
 from mpibatch.api.refusals import ApiError, refuse
 from mpibatch.core.azure_paths import is_uri
 from mpibatch.core.mltable_paths import of_tables, path_formats
-from mpibatch.core.path_columns import names_in, path_columns
+from mpibatch.core.path_columns import names_in
 from mpibatch.core.path_format import parse
 from mpibatch.core.settings import Problems, Wrong, shown
 from mpibatch.core.table_keys import read_options
-from mpibatch.core.tables import TableKind
+from mpibatch.core.tables import CsvOptions
 from mpibatch.inputs.files import find_files
 from mpibatch.inputs.origin import Origin
 from mpibatch.inputs.parquet_hive import partition
+from mpibatch.inputs.path_values import NoSuchTime, find_values
 from mpibatch.inputs.walk import Remarks
 
 Kind = Literal["files", "csv", "jsonl", "parquet"]
@@ -76,7 +77,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         """What the path of a table's file says of `keys`."""
         if self.partition_format is None:
             return dict(partition(path))
-        return path_columns(self.partition_format).values(path) or {}
+        try:
+            values = find_values(CsvOptions(path_columns=self.partition_format), path) or {}
+        except NoSuchTime as error:
+            raise ApiError(f"{os.fsdecode(path)}: {error}") from None
+        return {name: str(value) for name, value in values.items()}
 
     def files(self) -> list[str]:
         """All files, in the order in which a run takes them. InputError where there is none."""
@@ -108,14 +113,15 @@ def source(
     )
     made.keys()  # So that a format that cannot be is told of here.
     if kind != "files":
-        _check_options(call, kind, options)
+        check_options(call, kind, options)
     if validate:
         made.files()
     return made
 
 
-def _check_options(call: str, kind: TableKind, options: dict[str, Any]) -> None:
-    """As a job would, which is made later."""
+def check_options(call: str, kind: Kind, options: dict[str, Any]) -> None:
+    """Raises ApiError where the job that is made of a table later would refuse them."""
+    assert kind != "files"
     problems = Problems(call)
     read_options(problems, "its input", kind, options)
     if problems.lines:

@@ -15,7 +15,7 @@ import msgspec
 from mpibatch.api.data import AbstractDataset
 from mpibatch.api.datastores import DataPath, Datastore
 from mpibatch.api.refusals import ApiError, ExistsError, need, refuse
-from mpibatch.api.sources import Kind, Place, Source, absolute, legal, source
+from mpibatch.api.sources import Kind, Place, Source, absolute, check_options, legal, source
 from mpibatch.core.mltable_columns import convert, drop, keep
 from mpibatch.core.mltable_reads import READS
 from mpibatch.core.tables import TableInput, TableOptions
@@ -161,9 +161,8 @@ class TabularDataset(AbstractDataset):
     def _with(self, change: Any, value: Any, call: str) -> TabularDataset:
         old = self._source
         options = legal(f"TabularDataset.{call}", change, old.kind, old.options, value)
-        return TabularDataset(
-            Source(kind=old.kind, paths=old.paths, options=options, partition_format=old.partition_format)
-        )
+        check_options(f"TabularDataset.{call}", old.kind, options)
+        return TabularDataset(msgspec.structs.replace(old, options=options))
 
     def to_pandas_dataframe(
         self, on_error: str = "null", out_of_range_datetime: str = "null"
@@ -234,13 +233,13 @@ class TabularDataset(AbstractDataset):
     def get_partition_key_values(
         self, partition_keys: Sequence[str] | None = None
     ) -> list[dict[str, str | None]]:
-        """The combinations that the paths have, in the order of the files. Times are as in ISO 8601."""
+        """The combinations that the paths have, in the order of the files, as in `context.partition_key_value`."""
         from mpibatch.runtime.table_here import table_files
 
         call = "TabularDataset.get_partition_key_values"
         there = self.partition_keys
         need(call, bool(there), "the dataset has no partition_format: make it with one")
-        keys = list(partition_keys or there)
+        keys = [partition_keys] if isinstance(partition_keys, str) else list(partition_keys or there)
         unknown = [key for key in keys if key not in there]
         need(call, not unknown, f"{unknown} are none of {there}")
         found: dict[tuple[str | None, ...], None] = {}

@@ -235,6 +235,8 @@ def _name_columns(state: _State, key: str) -> None:
 
 def _format(value: Any) -> str:
     said = value.get("partition_format") if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping) and set(value) - {"partition_format"}:
+        raise Wrong(f"{_PARTITIONS}: {shown(value)} has more than a partition_format, the one key there is")
     if not isinstance(said, str):
         raise Wrong(f"{_PARTITIONS} needs a partition_format, like {{year}}/{{month}}.csv")
     try:

@@ -48,7 +48,7 @@ class PathColumns:
 
         Times are as in ISO 8601, `2020-01-05T00:00:00`; whether there is such a day is not looked at.
         """
-        found = self._format.match(_without_dots(path))
+        found = self._format.match(path)
         if found is None:
             return None
         values: dict[str, str] = {}
@@ -117,19 +117,6 @@ def path_columns_text(value: Any) -> str:
 def names_in(said: str | None) -> tuple[str, ...]:
     """The columns that a checked text gives; none of None."""
     return path_columns(said).names if said is not None else ()
-
-
-def _without_dots(path: bytes) -> bytes:
-    """`..` and `.` are no folders' names."""
-    if b"/." not in path:
-        return path
-    parts: list[bytes] = []
-    for part in path.split(b"/"):
-        if part == b"..":
-            parts = parts[:-1] if len(parts) > 1 else parts  # Above the root there is nothing.
-        elif part != b".":
-            parts.append(part)
-    return b"/".join(parts)
 
 
 def columns_of_paths(options: TableOptions) -> tuple[str, ...]:

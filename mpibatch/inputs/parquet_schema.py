@@ -118,7 +118,9 @@ def unified(
         for name, to in types.items():
             if not _can_become(schema.field(name).type, to):
                 raise _other_types(name, found, file, origin)
-    kept = [one for one in own_dtypes(first) if types.get(one["name"]) == first.field(one["name"]).type]
+    # pandas notes columns as well that it has written as the names of folders.
+    noted = [one for one in own_dtypes(first) if one["name"] in types]
+    kept = [one for one in noted if types[one["name"]] == first.field(one["name"]).type]
     return pa.schema(list(types.items()), metadata=pandas_metadata(kept))
 
 

@@ -99,7 +99,9 @@ def _without_own(
     """Lines that have such a column of their own are bad: each has its own columns, so they cost no other one."""
     data = batch.data
     if isinstance(data, list):
-        having = [next((name for name in names if name in row), None) for row in data]
+        # A null is no value, as in a frame.
+        having = [next((name for name in names if row.get(name) is not None), None) for row in data]
+        data = [{name: value for name, value in row.items() if name not in names} for row in data]
     else:
         own = [name for name in names if name in data.columns]
         if not own:

@@ -44,7 +44,8 @@ def check_paths(files: Sequence[TableFile], options: TableOptions, origin: str) 
         raise InputError(
             f"{origin}: of {len(odd):,} of {len(files):,} files the path does not give the columns that it should,"
             f" path_columns: {printable(options.path_columns or 'none')}. {_some(odd)}."
-            "\n  Write path_columns as the files lie, or have the input name only files that lie so."
+            f"\n  Write path_columns as the files lie{' (or dtype as they are called)' if found else ''}, or have the"
+            " input name only files that lie so."
         )
 
 

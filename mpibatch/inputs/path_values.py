@@ -6,6 +6,7 @@ Each format's survey and reader know nothing of such columns: they are given `of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Value = str | datetime
+
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class NoSuchTime(ValueError):
@@ -50,11 +53,11 @@ def find_values(options: TableOptions, path: bytes) -> dict[str, Value] | None:
     """
     values: dict[str, Value] = {}
     if options.path_column is not None:
-        values[options.path_column] = path.decode("utf-8", "backslashreplace")
+        values[options.path_column] = _without_dots(path).decode("utf-8", "backslashreplace")
     if options.path_columns is None:
         return values
     columns = path_columns(options.path_columns)
-    found = columns.values(path)
+    found = columns.values(_without_dots(path))
     if found is None:
         return None
     for name, value in found.items():
@@ -63,6 +66,12 @@ def find_values(options: TableOptions, path: bytes) -> dict[str, Value] | None:
         except ValueError:
             raise NoSuchTime(f"{value} is no time, as {{{name}: ...}} must be") from None
     return values
+
+
+def _without_dots(path: bytes) -> bytes:
+    """`..` goes where the links before it lead; links after it keep their names."""
+    before, dots, behind = path.rpartition(b"/../")
+    return os.path.join(os.path.realpath(before + b"/.."), behind) if dots else path
 
 
 def values_of(options: TableOptions, path: bytes) -> dict[str, Value]:
@@ -92,12 +101,26 @@ def series(values: Sequence[Value], dtype: str | None) -> pd.Series[Any]:
     times = bool(values) and isinstance(values[0], datetime)
     # In microseconds, as nanoseconds do not reach far enough for all that can be written.
     whole: pd.Series[Any] = pd.Series(np.array(values, "datetime64[us]") if times else list(values))
-    return whole if dtype is None else as_dtype(whole, dtype)
+    if dtype is None:
+        return whole
+    return as_dtype(whole if times else _as_in_files(whole, pd.api.types.pandas_dtype(dtype).kind), dtype)
+
+
+def _as_in_files(texts: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    """What texts are as fields of files, where Python reads them otherwise. Raises ValueError."""
+    if kind == "b":
+        wrong = next((text for text in texts if text.lower() not in _BOOLS), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is neither true nor false")
+        return texts.str.lower().map(_BOOLS)
+    if kind in "iufc" and any("_" in text or not text.isascii() for text in texts):
+        raise ValueError("no number")
+    return texts
 
 
 def twice(name: str, options: TableOptions, *, in_folders: bool = False) -> str:
     """A column that comes from the files as well. `in_folders`: of Parquet, from folders `key=value`."""
-    where = "and of folders key=value" if in_folders else "and stands in the files as well"
+    where = "and from folders key=value as well" if in_folders else "and stands in the files as well"
     if in_folders:
         remedy = "write `hive: false`, or give it another name"
     elif isinstance(options, Hdf5Options):

@@ -7,6 +7,7 @@ YAML reads something else: dates stay text, and so does whatever stands in `argu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +211,8 @@ def _hint(line: str, column: int, what: str) -> str:
         return '; text that begins with * needs quotes: "*.png"'
     if line[column - 1 : column + 1] == "${":
         return '; text with ${...} in it needs quotes inside of [ ]: ["${job_dir}/x"]'
+    if re.search(r":\s+\{[^{}]*\}[^\s,}]", line):
+        return "; text that begins with { needs quotes"
     if at and at in "@`%{[&!|>,]}":
         return f"; text that begins with {at} needs quotes"
     return '; text with ": " in it needs quotes' if "mapping values are not allowed" in what else ""

@@ -275,7 +275,13 @@ def test_a_column_that_the_files_have_too_is_told(kind: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("as_", ["frame", "records"])
 def test_a_row_that_has_the_column_too_costs_itself_only(as_: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    lines = ['{"id": 0}', '{"shop": "x", "id": 1}', "no JSON", '{"id": 3}', '{"shop": 1, "id": 4}']
+    lines = [
+        '{"id": 0, "shop": null}',
+        '{"shop": "x", "id": 1}',
+        "no JSON",
+        '{"id": 3}',
+        '{"shop": 1, "id": 4}',
+    ]
     (tmp_path / "data" / "ann.jsonl").write_text("\n".join(lines))
     one = {"jsonl": str(tmp_path / "data"), "path_columns": "{shop}.*", "as": as_}
 
@@ -296,7 +302,7 @@ def test_a_dataset_and_a_folder_of_the_same_name_are_told(tmp_path: Path) -> Non
 
     write(tmp_path / "more" / "shop=ann" / "a.parquet", "parquet", pd.DataFrame({"id": [1]}))
     one = {"parquet": str(tmp_path / "more"), "path_columns": "shop={shop}/*"}
-    assert "of folders key=value: write `hive: false`" in refused(make(tmp_path / "two", one))
+    assert "from folders key=value as well: write `hive: false`" in refused(make(tmp_path / "two", one))
     assert completes(make(tmp_path / "three", {**one, "hive": False})) == [(None, {"id": 1, "shop": "ann"})]
 
 
@@ -309,6 +315,32 @@ def test_columns_that_nobody_has_named(tmp_path: Path) -> None:
 
     rows = [row for _, row in completes(make(tmp_path / "some", {**one, "columns": ["self", "1"]}))]
     assert rows == [{"self": "ann", "1": 2}, {"self": "ann", "1": 4}]
+
+
+def test_dtypes_read_paths_as_they_read_fields(tmp_path: Path) -> None:
+    for word in ("true", "False", "1"):
+        write(tmp_path / "data" / word / "a.csv", "csv", pd.DataFrame({"id": [1]}))
+    one = {"csv": str(tmp_path / "data"), "path_columns": "{yes}/*.csv", "dtype": {"yes": "bool"}}
+    assert [row["yes"] for _, row in completes(make(tmp_path / "bool", one))] == [True, False, True]
+
+    write(tmp_path / "numbers" / "1_000.csv", "csv", pd.DataFrame({"id": [1]}))
+    one = {"csv": str(tmp_path / "numbers"), "path_columns": "{n}.csv", "dtype": {"n": "int64"}}
+    said = refused(make(tmp_path / "int", one))
+    assert "'1_000' for n is no int64" in said and "(or dtype as they are called)" in said
+
+
+def test_dots_lead_where_links_do(tmp_path: Path) -> None:
+    write(tmp_path / "far" / "ann" / "a.csv", "csv", pd.DataFrame({"id": [1]}))
+    (tmp_path / "far" / "ann" / "sub").mkdir()
+    (tmp_path / "near" / "bob").mkdir(parents=True)
+    (tmp_path / "near" / "bob" / "link").symlink_to(tmp_path / "far" / "ann" / "sub")
+    one = {
+        "csv": str(tmp_path / "near/bob/link/../a.csv"),
+        "path_columns": "{shop}/a.csv",
+        "path_column": "f",
+    }
+    rows = completes(make(tmp_path, one))
+    assert rows == [(None, {"f": f"{tmp_path}/far/ann/a.csv", "id": 1, "shop": "ann"})]
 
 
 def test_times_may_lie_far_away(tmp_path: Path) -> None:
@@ -334,3 +366,9 @@ def test_times_may_lie_far_away(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_job_files_may_not_say(one: dict[str, Any], why: str, tmp_path: Path) -> None:
     assert why in refused(make(tmp_path, one))
+
+
+def test_a_brace_without_quotes_is_told(tmp_path: Path) -> None:
+    job = make(tmp_path, {"csv": "data", "path_columns": "{a}.csv"})
+    job.write_text(job.read_text().replace("'{a}.csv'", "{a}.csv"))
+    assert "text that begins with { needs quotes" in refused(job)

@@ -203,6 +203,8 @@ def test_a_partition_format_gives_columns_to_tables(kind: str, read: Any, folder
     if kind == "parquet":  # As Spark leaves such files: a run passes over them.
         assert len(table.to_pandas_dataframe()) == 4 and len(table.get_partition_key_values()) == 2
     (folder / "shops" / "ann" / "year=2020" / f"_a.{kind}").unlink()
+    with pytest.raises(ApiError, match="name one of the files' own"):
+        table.keep_columns("shop")
     few = table.drop_columns("year")
     assert list(few.to_pandas_dataframe().columns) == few.job_input()["columns"] == ["amount", "shop"]
     with pytest.raises(ApiError, match=r"partition_format: \{year:MM\}.*has a year"):
@@ -237,6 +239,9 @@ def test_a_table_is_partitioned_into_folders(workspace: Workspace) -> None:
     assert job_of(parts.job_input(["name"]), partition_keys=["name"]).partition_keys == ["name"]
     odd = pd.DataFrame({"user.id": ["a/b", "c d"], "x": [1, 2]})
     made = TabularDataset.register_pandas_dataframe(odd, (store, "odd"), "odd")
+    times = pd.DataFrame({"day": pd.to_datetime(["2020-01-01", "2020-01-02"]), "x": [1, 2]})
+    daily = TabularDataset.register_pandas_dataframe(times, (store, "times"), "times")
+    assert daily.partition_by(["day"], target=(store, "days")).to_pandas_dataframe()["x"].tolist() == [1, 2]
     split = made.partition_by(["user.id"], target=(store, "by_id"))
     assert split.partition_keys == ["user.id"]
     assert split.get_partition_key_values() == [{"user.id": "a/b"}, {"user.id": "c d"}]

@@ -257,6 +257,7 @@ REFUSED = [
     (steps("read_delimited", "convert_column_types: [{columns: a, column_type: whole}]"), '"whole"', "int, float"),
     (steps("read_delimited", "extract_columns_from_partition_format: '{y:MM}/a.csv'"), "{y:MM}", "has a year"),
     (steps("read_delimited", "extract_columns_from_partition_format: 'a.csv'"), "has no column in it", "{month}.csv"),
+    (steps("extract_columns_from_partition_format: {partition_format: '{y}.csv', x: 1}"), "more than", "one key"),
     ("paths: [{file: 'https://x.net/a.csv'}]", "paths.0", "cannot be reached"),
     ("paths: [{pattern: '.\\*.csv'}]", "paths.0", "here it is /"),
     (PATHS + "transformations: [{read_parquet: , path_column: x}]", "transformations.0", "deeper than its name"),

@@ -22,7 +22,6 @@ FIT = [
     ("year={year}/month={month}/*.parquet", b"/t/year=2020/month=01/p.parquet", {"year": "2020", "month": "01"}),
     ("{a}/{a}.csv", b"/x/y/y.csv", {"a": "y"}),
     ("**/{shop}/*.csv", b"/d/x/ann/a.csv", {"shop": "ann"}),
-    ("{shop}/*.csv", b"/d/ann/../bob/./a.csv", {"shop": "bob"}),
     ("{shop}{day:yyyyMMdd}.csv", b"/d/ann20200105.csv", {"shop": "ann", "day": JANUARY}),
     ("{day:yyyy/yyyy-MM}.csv", b"/d/2020/2020-07.csv", {"day": "2020-07-01T00:00:00"}),
     ("{name}.csv", b"/x/\xff.csv", {"name": "\\xff"}),
