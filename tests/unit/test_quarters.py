@@ -41,7 +41,10 @@ def started(folder: Path, **changes: Any) -> Iterator[tuple[Quarters, Child]]:
 
 
 def variables(child: Child) -> dict[str, str]:
-    text = Path(f"/proc/{child.pid}/environ").read_text()
+    environ = Path(f"/proc/{child.pid}/environ")
+    # The kernel closes what tells us of the exec before the new process has its environment.
+    support.wait_until(lambda: bool(environ.read_bytes()), "it has its environment")
+    text = environ.read_text()
     return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
 
 
