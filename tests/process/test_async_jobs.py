@@ -330,6 +330,9 @@ async def run(mini_batch):
     name = os.path.basename(mini_batch[0])
     note(f"{name} {os.getpid()}")
     inside += 1
+    open(os.path.join(FOLDER, f"here{os.getpid()}"), "w").close()
+    while sum(file.startswith("here") for file in os.listdir(FOLDER)) < 2:  # Else one could do all of it alone.
+        await asyncio.sleep(0.005)
     while inside < 3 and not os.path.exists(os.path.join(FOLDER, f"full{os.getpid()}")):
         if os.path.exists(os.path.join(FOLDER, "killed")):
             break
