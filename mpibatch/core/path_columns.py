@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from mpibatch.core.path_format import PathFormat, parse
+from mpibatch.core.path_format import FIELD, PathFormat, parse
 from mpibatch.core.settings import Wrong, shown, text
 from mpibatch.core.tables import TableOptions
 
@@ -156,5 +156,5 @@ def _no_form(name: str, form: str) -> Wrong:
 
 
 def _check_name(name: str, said: str) -> None:
-    if not re.fullmatch(r"[^\W\d][\w -]*", name):
+    if not FIELD.fullmatch(name):
         raise Wrong(f"{{{name}: ...}} in {shown(said)}: a name is of letters, digits, _, - and spaces")

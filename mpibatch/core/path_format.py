@@ -16,7 +16,8 @@ from mpibatch.core.settings import Wrong, shown
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|\*+|\?|\[!?\]?[^\]]*\]|[^{}*?\[]+|\[")
 """Of one component: braces, a field, a brace that has no partner, a glob's parts, plain text."""
-_FIELD = re.compile(r"[^\W\d][\w -]*")
+FIELD = re.compile(r"[^\W\d][\w -]*")
+"""A field's name."""
 _MAGIC = "*?["
 
 
@@ -134,7 +135,7 @@ def _latin(text: str) -> str:
 
 
 def _check_field(part: str, name: str, after_field: bool) -> None:
-    if not _FIELD.fullmatch(name):
+    if not FIELD.fullmatch(name):
         raise Wrong(
             f"{{{name}}} in {shown(part)} is no field: a field is a name of letters, digits, _, - and spaces"
             " in braces, like {user}; write {{ and }} for braces"

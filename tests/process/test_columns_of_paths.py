@@ -8,10 +8,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pandas as pd
 import pytest
 import support
+from table_files import write_table
 
 SCRIPT = """
 import json
@@ -32,27 +32,12 @@ PLACES = [("ann", "2020/01/05"), ("ann", "2021/12/31"), ("bob", "2020/01/05")]
 ENDINGS = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet", "hdf5": "h5"}
 
 
-def write(path: Path, kind: str, data: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    match kind:
-        case "csv":
-            data.to_csv(path, index=False)
-        case "jsonl":
-            data.to_json(path, orient="records", lines=True)
-        case "parquet":
-            data.to_parquet(path)
-        case "hdf5":
-            with h5py.File(path, "w") as file:
-                for name in data.columns:
-                    file[name] = data[name].to_numpy()
-
-
 def tables(folder: Path, kind: str) -> list[dict[str, Any]]:
     """Two rows in each of the places; the rows that are expected."""
     wanted: list[dict[str, Any]] = []
     for number, (shop, day) in enumerate(PLACES):
         data = pd.DataFrame({"id": [2 * number, 2 * number + 1], "x": [0.5, 1.5]})
-        write(folder / "data" / shop / day / f"part.{ENDINGS[kind]}", kind, data)
+        write_table(data, kind, folder / "data" / shop / day / f"part.{ENDINGS[kind]}")
         at = f"{day.replace('/', '-')} 00:00:00"
         wanted += [{**row, "shop": shop, "day": at} for row in data.to_dict("records")]  # type: ignore[dict-item]
     return wanted
@@ -117,7 +102,7 @@ def test_columns_may_choose_and_order_them(kind: str, tmp_path: Path) -> None:
 
 def test_they_are_text_unless_dtype_says_otherwise(tmp_path: Path) -> None:
     for number in ("007", "08"):
-        write(tmp_path / "data" / f"{number}.csv", "csv", pd.DataFrame({"a": [1]}))
+        write_table(pd.DataFrame({"a": [1]}), "csv", tmp_path / "data" / f"{number}.csv")
     one: dict[str, Any] = {"csv": str(tmp_path / "data"), "path_columns": "{number}.csv"}
     assert [row["number"] for _, row in completes(make(tmp_path / "text", one))] == ["007", "08"]
 
@@ -219,7 +204,7 @@ def test_files_of_one_key_may_lie_apart(tmp_path: Path, shuffle: bool) -> None:
 def test_keys_of_paths_and_of_files_go_together(kind: str, tmp_path: Path) -> None:
     for shop in ("ann", "bob"):
         data = pd.DataFrame({"id": [1, 2, 3, 4], "x": [5, 6, 5, 6]})
-        write(tmp_path / "data" / f"{shop}.{ENDINGS[kind]}", kind, data)
+        write_table(data, kind, tmp_path / "data" / f"{shop}.{ENDINGS[kind]}")
     one = {kind: str(tmp_path / "data"), "path_columns": "{shop}.*"}
     keys = {"partition_keys": ["x", "shop"], "shuffle": True, "process_count_per_node": 2}
     job = make(tmp_path, one, **keys)
@@ -240,7 +225,7 @@ def test_keys_of_paths_and_of_files_go_together(kind: str, tmp_path: Path) -> No
 
 def test_a_path_that_ends_otherwise_is_told_before_anything_runs(tmp_path: Path) -> None:
     tables(tmp_path, "csv")
-    write(tmp_path / "data" / "odd.csv", "csv", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "data" / "odd.csv")
     said = refused(make(tmp_path, {"csv": str(tmp_path / "data"), "path_columns": END}))
     assert "inputs.0.csv: of 1 of 4 files the path does not give the columns that it should" in said
     assert f"path_columns: {END}" in said
@@ -248,13 +233,13 @@ def test_a_path_that_ends_otherwise_is_told_before_anything_runs(tmp_path: Path)
 
 
 def test_a_time_that_is_none_is_told(tmp_path: Path) -> None:
-    write(tmp_path / "data" / "2020-13-01.csv", "csv", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "data" / "2020-13-01.csv")
     said = refused(make(tmp_path, {"csv": str(tmp_path / "data"), "path_columns": "{day:yyyy-MM-dd}.csv"}))
     assert "2020-13-01T00:00:00 is no time" in said
 
 
 def test_a_value_that_has_not_its_dtype_is_told(tmp_path: Path) -> None:
-    write(tmp_path / "data" / "ann.csv", "csv", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "data" / "ann.csv")
     one = {"csv": str(tmp_path / "data"), "path_columns": "{shop}.csv", "dtype": {"shop": "int64"}}
     said = refused(make(tmp_path, one))
     assert "'ann' for shop is no int64" in said
@@ -262,7 +247,7 @@ def test_a_value_that_has_not_its_dtype_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_column_that_the_files_have_too_is_told(kind: str, tmp_path: Path) -> None:
-    write(tmp_path / "data" / f"ann.{kind}", kind, pd.DataFrame({"shop": ["x"], "id": [1]}))
+    write_table(pd.DataFrame({"shop": ["x"], "id": [1]}), kind, tmp_path / "data" / f"ann.{kind}")
     one = {kind: str(tmp_path / "data"), "path_columns": "{shop}.*"}
     said = refused(make(tmp_path / "whole", one))
     assert "the column shop comes from the files' paths and stands in the files as well" in said
@@ -296,11 +281,11 @@ def test_a_row_that_has_the_column_too_costs_itself_only(as_: str, tmp_path: Pat
 
 
 def test_a_dataset_and_a_folder_of_the_same_name_are_told(tmp_path: Path) -> None:
-    write(tmp_path / "data" / "ann.h5", "hdf5", pd.DataFrame({"shop": [1], "id": [1]}))
+    write_table(pd.DataFrame({"shop": [1], "id": [1]}), "hdf5", tmp_path / "data" / "ann.h5")
     said = refused(make(tmp_path / "one", {"hdf5": str(tmp_path / "data"), "path_columns": "{shop}.*"}))
     assert "the column shop" in said and "let `datasets` name those" in said
 
-    write(tmp_path / "more" / "shop=ann" / "a.parquet", "parquet", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "parquet", tmp_path / "more" / "shop=ann" / "a.parquet")
     one = {"parquet": str(tmp_path / "more"), "path_columns": "shop={shop}/*"}
     assert "from folders key=value as well: write `hive: false`" in refused(make(tmp_path / "two", one))
     assert completes(make(tmp_path / "three", {**one, "hive": False})) == [(None, {"id": 1, "shop": "ann"})]
@@ -319,18 +304,18 @@ def test_columns_that_nobody_has_named(tmp_path: Path) -> None:
 
 def test_dtypes_read_paths_as_they_read_fields(tmp_path: Path) -> None:
     for word in ("true", "False", "1"):
-        write(tmp_path / "data" / word / "a.csv", "csv", pd.DataFrame({"id": [1]}))
+        write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "data" / word / "a.csv")
     one = {"csv": str(tmp_path / "data"), "path_columns": "{yes}/*.csv", "dtype": {"yes": "bool"}}
     assert [row["yes"] for _, row in completes(make(tmp_path / "bool", one))] == [True, False, True]
 
-    write(tmp_path / "numbers" / "1_000.csv", "csv", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "numbers" / "1_000.csv")
     one = {"csv": str(tmp_path / "numbers"), "path_columns": "{n}.csv", "dtype": {"n": "int64"}}
     said = refused(make(tmp_path / "int", one))
     assert "'1_000' for n is no int64" in said and "(or dtype as they are called)" in said
 
 
 def test_dots_lead_where_links_do(tmp_path: Path) -> None:
-    write(tmp_path / "far" / "ann" / "a.csv", "csv", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "far" / "ann" / "a.csv")
     (tmp_path / "far" / "ann" / "sub").mkdir()
     (tmp_path / "near" / "bob").mkdir(parents=True)
     (tmp_path / "near" / "bob" / "link").symlink_to(tmp_path / "far" / "ann" / "sub")
@@ -344,7 +329,7 @@ def test_dots_lead_where_links_do(tmp_path: Path) -> None:
 
 
 def test_times_may_lie_far_away(tmp_path: Path) -> None:
-    write(tmp_path / "data" / "9999-12-31.csv", "csv", pd.DataFrame({"id": [1]}))
+    write_table(pd.DataFrame({"id": [1]}), "csv", tmp_path / "data" / "9999-12-31.csv")
     rows = completes(make(tmp_path, {"csv": str(tmp_path / "data"), "path_columns": "{day:yyyy-MM-dd}.csv"}))
     assert rows == [(None, {"id": 1, "day": "9999-12-31 00:00:00"})]
 

@@ -7,12 +7,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pandas as pd
 import pytest
 import support
 import yaml
+from table_files import write_table
 
 FILES = """
 import json, os
@@ -81,29 +80,14 @@ def test_a_key_that_is_no_field_is_refused(tmp_path: Path) -> None:
     assert ended.returncode == 2 and "did you mean user?" in ended.stderr, support.words(ended)
 
 
-def write(data: pd.DataFrame, kind: str, path: Path) -> None:
-    match kind:
-        case "csv":
-            data.to_csv(path, index=False)
-        case "jsonl":
-            data.to_json(path, orient="records", lines=True)
-        case "parquet":
-            data.to_parquet(path, index=False)
-        case "hdf5":
-            with h5py.File(path, "w") as file:
-                file["id"] = data["id"].to_numpy()
-                file.create_dataset("user", data=data["user"].tolist(), dtype=h5py.string_dtype())
-                file["half"] = np.array(data["half"])
-
-
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "hdf5"])
 def test_tables_whose_keys_stand_together_and_scattered_ones(kind: str, tmp_path: Path) -> None:
-    write(frame("aaabbbbc"), kind, tmp_path / f"1.{kind}")
-    write(frame("ccd", 8), kind, tmp_path / f"2.{kind}")
+    write_table(frame("aaabbbbc"), kind, tmp_path / f"1.{kind}")
+    write_table(frame("ccd", 8), kind, tmp_path / f"2.{kind}")
     job = job_of(tmp_path / "job", [{kind: f"../*.{kind}"}], partition_keys=["user"])
     assert by_key(completes(job)) == {"a": [0, 1, 2], "b": [3, 4, 5, 6], "c": [7, 8, 9], "d": [10]}
 
-    write(frame("ccad", 8), kind, tmp_path / f"2.{kind}")
+    write_table(frame("ccad", 8), kind, tmp_path / f"2.{kind}")
     refused = support.mpibatch("run", job, "--fresh")
     assert refused.returncode == 2, support.words(refused)
     for word in ("partition_keys", "user='a'", "row 2 ", f"2.{kind}", "shuffle: true"):
@@ -115,7 +99,7 @@ def test_tables_whose_keys_stand_together_and_scattered_ones(kind: str, tmp_path
 
 
 def test_rows_know_the_file_and_row_they_come_from(tmp_path: Path) -> None:
-    write(frame("abab"), "csv", tmp_path / "t.csv")
+    write_table(frame("abab"), "csv", tmp_path / "t.csv")
     with open(tmp_path / "t.csv", "a") as file:
         file.write("4,b,0.5,surplus\n5,a,0.5\n")
     job = job_of(
@@ -132,7 +116,7 @@ def test_rows_know_the_file_and_row_they_come_from(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_over_a_sorted_table_goes_on(tmp_path: Path) -> None:
-    write(frame("abcde" * 20), "csv", tmp_path / "t.csv")
+    write_table(frame("abcde" * 20), "csv", tmp_path / "t.csv")
     script = (
         support.NOTE
         + """
@@ -159,7 +143,7 @@ def run(df, context):
 @pytest.mark.parametrize("in_place", ["0", "60"])
 def test_workers_answer_the_survey_as_rank_0_does(in_place: str, tmp_path: Path) -> None:
     for number in range(6):
-        write(frame("abcab", 5 * number), "parquet", tmp_path / f"{number}.parquet")
+        write_table(frame("abcab", 5 * number), "parquet", tmp_path / f"{number}.parquet")
     job = job_of(tmp_path, [{"parquet": "*.parquet"}], partition_keys=["user"], shuffle=True)
     ended = support.mpibatch("run", job, env=support.environment(MPIBATCH_SURVEY_IN_PLACE_S=in_place))
     assert ended.returncode == 0, support.words(ended)
@@ -171,8 +155,8 @@ def test_workers_answer_the_survey_as_rank_0_does(in_place: str, tmp_path: Path)
 
 
 def test_two_inputs(tmp_path: Path) -> None:
-    write(frame("aab"), "csv", tmp_path / "t.csv")
-    write(frame("bcc", 3), "jsonl", tmp_path / "t.jsonl")
+    write_table(frame("aab"), "csv", tmp_path / "t.csv")
+    write_table(frame("bcc", 3), "jsonl", tmp_path / "t.jsonl")
     job = job_of(tmp_path, [{"csv": "t.csv"}, {"jsonl": "t.jsonl"}], partition_keys=["user"])
     assert [(keys["user"], number, row) for keys, number, row in completes(job)] == [
         ("a", 0, 0), ("a", 0, 1), ("b", 1, 2), ("b", 2, 3), ("c", 3, 4), ("c", 3, 5)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from table_files import write_table
 
 from mpibatch.api import (
     ApiError,
@@ -177,15 +178,7 @@ PARTITIONED = [
 def test_a_partition_format_gives_columns_to_tables(kind: str, read: Any, folder: Path) -> None:
     frame = pd.DataFrame({"amount": [1, 2]})
     for place in ("ann/year=2020", "bob/year=2021"):
-        (folder / "shops" / place).mkdir(parents=True)
-        file = folder / "shops" / place / f"a.{kind}"
-        match kind:
-            case "csv":
-                frame.to_csv(file, index=False)
-            case "jsonl":
-                frame.to_json(file, orient="records", lines=True)
-            case "parquet":
-                frame.to_parquet(file)
+        write_table(frame, kind, folder / "shops" / place / f"a.{kind}")
 
     table = read("shops", partition_format="/{shop}/year={year:yyyy}/a.*")
 
