@@ -140,8 +140,11 @@ def refuse_array(folder: RunFolder) -> None:
 
 
 def refuse_plain(whole: RunFolder) -> None:
-    """An element has no business in the folder of a run that is not divided."""
-    if read_division(whole) is None and (whole.run_file.exists() or whole.sessions()):
+    """An element has no business in the folder of a run that is not divided.
+
+    A sibling may plan meanwhile: it says how the run is divided first, so that is looked for last.
+    """
+    if (whole.run_file.exists() or whole.sessions()) and read_division(whole) is None:
         raise RunFolderError(
             f"the run folder {whole.root} holds a run that is not divided into shares, and this start is an element"
             " of a job array. Choose another folder with --output DIR, or set array: false, where each element is to"

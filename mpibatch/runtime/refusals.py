@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mpibatch.core.config import Job
 from mpibatch.errors import OtherRunError, RunFolderError
 from mpibatch.runtime.planner import Plan
@@ -10,13 +12,21 @@ from mpibatch.runtime.run_folder import RunFolder
 
 
 def refuse_foreign(folder: RunFolder) -> None:
-    """A folder that holds something, but no run, is not ours to write into."""
+    """A folder that holds something, but no run, is not ours to write into.
+
+    Starts of several elements, or of one job twice, may make it meanwhile. As `.mpibatch` is the first that any
+    makes in it, it is looked for after what else there is.
+    """
     root = folder.root
     if root.exists() and not root.is_dir():
         raise RunFolderError(
             f"the run folder {root} is a file. Name another folder: key output, or --output DIR."
         )
-    if root.is_dir() and not folder.private.is_dir() and any(root.iterdir()):
+    try:
+        others = any(name != folder.private.name for name in os.listdir(root))
+    except FileNotFoundError:
+        others = False
+    if others and not folder.private.is_dir():
         raise RunFolderError(
             f"the run folder {root} exists, is not empty and is not a run of mpibatch."
             " Name another folder: key output in the job file, or --output DIR."
