@@ -24,7 +24,8 @@ KEYS: dict[str, dict[str, Any]] = {
     "successor": {"extra": ["--no-requeue"]},
     "successor_too_often": {"extra": ["--no-requeue"], "max_requeues": 1},
 }
-ITEMS = {"requeue": 70, "too_often": 1000, "never": 1000, "successor": 70, "successor_too_often": 1000}
+ITEMS = {"requeue": 100, "too_often": 1000, "never": 1000, "successor": 100, "successor_too_often": 1000}
+"""Of half a second each: more than a session has time for."""
 
 
 class Ended(msgspec.Struct):
@@ -36,11 +37,11 @@ class Ended(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 def ended(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
-    """Jobs of a minute; 40 s before its end nothing new begins. All that is waited for is waited for here."""
+    """Jobs of a minute; 25 s before its end nothing new begins. All that is waited for is waited for here."""
     folders = {name: tmp_path_factory.mktemp(name) for name in KEYS}
     jobs = {
         name: make_job(
-            folders[name], PACED, items=ITEMS[name], drain_margin=40, slurm={"time": 1, **KEYS[name]}
+            folders[name], PACED, items=ITEMS[name], drain_margin=25, slurm={"time": 1, **KEYS[name]}
         )
         for name in KEYS
     }
