@@ -21,7 +21,7 @@ import support
 
 from mpibatch.local_world import find_mpiexec, is_open_mpi
 
-GRACE_S = 10.0
+GRACE_S = 60.0
 """For processes that have just been told to end, or whose parent was killed."""
 
 

@@ -113,15 +113,16 @@ def failed_items(output: Path) -> list[dict[str, Any]]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All files below `folder` with their contents, but that of the lock."""
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file() and file.name != "lock"
-    }
+    """All files below `folder` with their contents, but that of the lock; what goes meanwhile is not among them."""
+    found: dict[str, bytes] = {}
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if file.is_file() and file.name != "lock":
+                found[str(file.relative_to(folder))] = file.read_bytes()
+    return found
 
 
-def wait_until(condition: Callable[[], bool], reason: str, timeout_s: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], reason: str, timeout_s: float = TIMEOUT_S) -> None:
     """Until `condition` holds; fails the test, saying for what it waited."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -56,7 +56,7 @@ class Lone:
             worker=1, processor=spec, python=None, environment={MARKER: os.fsencode(folder)}, environment_keep=[],
             stdout_file=os.fsencode(logs / "out"), stderr_file=os.fsencode(logs / "err"),
             log_file=os.fsencode(logs / "log"), logging_level="DEBUG", run_invocation_timeout_s=600.0,
-            init_timeout_s=600.0, kill_grace_s=30.0, heartbeat_s=5.0, silence_s=60.0,
+            init_timeout_s=600.0, kill_grace_s=30.0, heartbeat_s=600.0, silence_s=60.0,
             lost_file=os.fsencode(self.lost_file),
         )  # fmt: skip
         grants = [Grant([Assignment(1, 0, 0, 1, 0, 0, 0, Paths(b"/item"))])]
@@ -66,7 +66,7 @@ class Lone:
             [sys.executable, str(worker_alone.__file__), str(folder)], env=support.from_anywhere()
         )
         support.wait_until(lambda: bool(support.notes(folder)), "its processor is in run()")
-        assert len(self.marked()) == 3
+        support.wait_until(lambda: len(self.marked()) == 3, "all have their environment")
         (line,) = support.notes(folder)
         self.scratch = Path(line.removeprefix("cwd ")).parent
         assert self.scratch.is_dir()

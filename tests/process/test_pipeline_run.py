@@ -114,8 +114,7 @@ def test_killed_in_the_second_step_it_goes_on_there(processes: int, tmp_path: Pa
         )
         assert "running, second: " in support.mpibatch("status", tmp_path / "output").stdout
         victims = list(support.ranks_with(str(file)).values()) if processes > 1 else [started.process.pid]
-        for pid in victims:
-            support.kill(pid)
+        support.kill_all(victims)
         started.wait_to_end()
     support.wait_until(lambda: not support.processes_with(str(file)), "all of it is gone")
     told = json.loads(support.mpibatch("status", "--json", tmp_path / "output").stdout)

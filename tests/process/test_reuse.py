@@ -336,7 +336,7 @@ def test_while_a_run_goes_on_a_second_start_is_refused(tmp_path: Path) -> None:
         others = [support.Started(tmp_path, "run", job, *options) for options in ([], ["--fresh"])]
         for other in others:
             with other:
-                assert other.wait_to_end(15) == 2, other.said
+                assert other.wait_to_end() == 2, other.said
             line = other.said.splitlines()[-1]
             assert f"is in use by process {run.process.pid} on " in line
             for told in (str(tmp_path / "output"), "mpibatch status", "mpibatch stop", "--output"):
@@ -381,7 +381,7 @@ def test_a_run_whose_folder_another_start_has_taken_stops_and_writes_nothing_mor
         lease = private / "lease.json"
         lease.write_text(lease.read_text().replace(f'"pid":{run.process.pid}', '"pid":1'))
         before = support.tree(tmp_path / "output")
-        assert run.wait_to_end(20) == 75, run.said
+        assert run.wait_to_end() == 75, run.said
     assert "another start has taken over the run folder" in run.said and "process 1 on" in run.said
     after = support.tree(tmp_path / "output")
     assert not (tmp_path / "output" / "job_result.json").exists()

@@ -282,7 +282,8 @@ def test_after_standing_still_it_is_looked_at_first(
 
 def test_a_lease_that_was_taken_over_ends_the_renewals(folder: RunFolder, lease: Lease) -> None:
     lease.acquire(silent)
-    thief = leave(folder, host="elsewhere", pid=7)
+    with lease._writing:  # Not within a renewal, which would write over it.
+        thief = leave(folder, host="elsewhere", pid=7)
     support.wait_until(lambda: not lease._thread.is_alive(), "the renewals have ended")
     with pytest.raises(
         StoppedError, match=r"another start has taken over .*\(process 7 on elsewhere\)"
@@ -297,7 +298,8 @@ def test_a_lease_that_was_taken_over_ends_the_renewals(folder: RunFolder, lease:
 
 def test_a_lease_that_is_gone_is_lost(folder: RunFolder, lease: Lease) -> None:
     lease.acquire(silent)
-    folder.lease.unlink()
+    with lease._writing:
+        folder.lease.unlink()
     support.wait_until(lambda: not lease._thread.is_alive(), "the renewals have ended")
     with pytest.raises(StoppedError, match="its lease is gone"):
         lease.check()

@@ -451,17 +451,21 @@ def test_no_node_that_answers_is_the_end(tmp_path: Path) -> None:
     assert code == 75 and "0 nodes answer" in said
 
 
-def no_longer_than(batch: Batch, *, seconds: int) -> None:
-    """Edit the script as a person would: that is how long it takes rank 0 to begin."""
+def no_longer_than(batch: Batch, *, seconds: int, later: int | None = None) -> None:
+    """Edit the script as a person would: that is how long it takes rank 0 to begin; `later`: in later launches."""
     file = batch.folder / "job.sh"
     text = file.read_text()
     assert text.count("begin_limit=600\n") == 1
-    file.write_text(text.replace("begin_limit=600\n", f"begin_limit={seconds}\n"))
+    text = text.replace("begin_limit=600\n", f"begin_limit={seconds} launched=0\n")
+    if later is not None:
+        assert text.count("SECONDS + begin_limit") == 1
+        text = text.replace("SECONDS + begin_limit", f"SECONDS + (launched++ ? {later} : begin_limit)")
+    file.write_text(text)
 
 
 def test_a_launch_that_does_not_begin_is_ended_and_made_again(tmp_path: Path) -> None:
     batch = Batch(tmp_path, ["never|0|0", "|0|0"], command=["mpibatch", "--fresh"])
-    no_longer_than(batch, seconds=1)
+    no_longer_than(batch, seconds=1, later=600)
     code, said = batch.run()
     assert code == 0 and "rank 0 has not begun within 1 s" in said and "TERM to srun" in said
     assert [launch[-1] for launch in batch.launches()] == ["--fresh", "--fresh"]

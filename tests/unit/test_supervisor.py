@@ -219,7 +219,7 @@ def test_it_dies_with_all_of_its_group(started: Started, tmp_path: Path) -> None
 def test_burying_kills_what_it_has_left(started: Started, tmp_path: Path) -> None:
     child = started.shell("sleep 1000 & exit 0")
     until_ended(child)
-    assert len(support.processes_with(f"{MARKER}={tmp_path}")) == 1
+    support.wait_until(lambda: len(support.processes_with(f"{MARKER}={tmp_path}")) == 1, "its child runs")
     assert child.bury().returncode == 0
     support.wait_until(lambda: not support.processes_with(f"{MARKER}={tmp_path}"), "its child is gone")
 
