@@ -93,6 +93,17 @@ def from_anywhere() -> dict[str, str]:
     return environment(PYTHONPATH=os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])))
 
 
+def patient(folder: Path) -> dict[str, str]:
+    """An environment in which a start waits as long as a test does for the end of the run that has its folder."""
+    hook = folder / "patient"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        f"import mpibatch.runtime.lease\nmpibatch.runtime.lease.DYING_S = {TIMEOUT_S}\n"
+    )
+    variables = from_anywhere()
+    return {**variables, "PYTHONPATH": f"{hook}{os.pathsep}{variables['PYTHONPATH']}"}
+
+
 def words(ended: subprocess.CompletedProcess[str]) -> str:
     """What a failed assertion should show of a process."""
     return f"exit code {ended.returncode}\n--- stdout\n{ended.stdout}\n--- stderr\n{ended.stderr}"

@@ -41,7 +41,7 @@ def test_a_run_that_ends_while_a_fresh_start_waits_for_it_is_kept(tmp_path: Path
     job = support.make_job(tmp_path, STANDS)
     with support.Started(tmp_path, "run", job) as run:
         run.wait_until(lambda: "called" in support.notes(tmp_path), "run() is called")
-        with support.Started(tmp_path, "run", job, "--fresh") as fresh:
+        with support.Started(tmp_path, "run", job, "--fresh", env=support.patient(tmp_path)) as fresh:
             fresh.wait_to_say("for its end")
             support.open_gate(tmp_path)
             assert run.wait_to_end() == 0, run.said

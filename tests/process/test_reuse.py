@@ -364,7 +364,7 @@ def test_a_second_start_takes_over_as_soon_as_the_first_has_ended(tmp_path: Path
     job = support.make_job(tmp_path, STANDS)
     with support.Started(tmp_path, "run", job) as run:
         run.wait_until(lambda: "called" in support.notes(tmp_path), "run() is called")
-        with support.Started(tmp_path, "run", job) as other:
+        with support.Started(tmp_path, "run", job, env=support.patient(tmp_path)) as other:
             other.wait_to_say(f"is in use by process {run.process.pid} ")
             run.process.kill()
             support.open_gate(tmp_path)
