@@ -18,18 +18,20 @@ import support
 from faults.kinds import BEGAN, CALLED, FOLDER, KINDS
 from faults.moments import Moments
 from faults.processes import Process, end_all, look, of_role, send
-from faults.scenario import KILL, STOP, Fault, Scenario, is_noticed, survives
+from faults.scenario import HEARTBEAT_TIMEOUT_S, KILL, STOP, Fault, Scenario, is_noticed, survives
 from faults.truths import Truth, is_right
 
 from mpibatch.local_world import find_mpiexec, launcher_command
 from mpibatch.runtime.run_folder import RunFolder
 
 MOST_STARTS = 6
-END_S = 40.0
-"""For one start. None takes as long on an idle machine, unless nobody sees that something stands."""
+RUN_TIMEOUT_S = 4
+"""For `run()`, where something freezes."""
+END_S = float(support.TIMEOUT_S)
+"""For one start. None takes as long, unless nobody sees that something stands."""
 UNNOTICED_S = 8.0
 """After so long a batch system's time limit ends what stands and nobody sees: then all is killed."""
-GONE_S = 15.0
+GONE_S = float(support.TIMEOUT_S)
 """For what is left of a start to end by itself: within it falls the silence of a lost rank 0."""
 FINE = frozenset({0, 75, 130})
 OURS = frozenset({2, 3, 4, 74})
@@ -118,6 +120,7 @@ class Trial:
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
         arguments = [*support.COMMAND, "run", str(self._truth.job), "--output", str(self._output)]
+        arguments += self._limits()
         variables = {**self._kind.variables, FOLDER: str(self._folder), "TMPDIR": str(self._temporary)}
         environment = {**support.from_anywhere(), **variables}
         launcher = self._scenario.launcher
@@ -129,6 +132,14 @@ class Trial:
         command, more = launcher_command(find_mpiexec(), workers + 1)
         options = {"mpiexec": [], "ulfm": ["--with-ft", "ulfm"], "continuous": ["--continuous"]}[launcher]
         return [command[0], *options, *command[1:], *arguments], {**environment, **more}
+
+    def _limits(self) -> list[str]:
+        """Where something freezes, it is lost within seconds. Elsewhere the usual limits hold, so that nothing that
+        is slow only is taken for frozen."""
+        if not any(fault.number == STOP for fault in self._scenario.faults):
+            return []
+        limits = {"heartbeat_timeout": HEARTBEAT_TIMEOUT_S, "run_invocation_timeout": RUN_TIMEOUT_S}
+        return [word for key, value in limits.items() for word in ("--set", f"{key}={value}")]
 
     # Harm
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from faults.scenario import HEARTBEAT_TIMEOUT_S
-
 FOLDER = "FAULTS"
 """Variable: where a script leaves its marks. Its value is also what processes of a run are found by."""
 BEGAN = "init-began"
@@ -23,14 +21,12 @@ CALLED = "called"
 KEYS: Mapping[str, Any] = MappingProxyType(
     {
         "process_count_per_node": 2,
-        "heartbeat_timeout": HEARTBEAT_TIMEOUT_S,
-        "run_invocation_timeout": 4,
         "shutdown_timeout": 4,
         "term_grace_s": 1,
         "error_threshold": -1,
     }
 )
-"""Of all kinds. Whoever is frozen is lost within seconds, and whoever is busy on a loaded machine is not."""
+"""Of all kinds."""
 
 _HEAD = f"""
 import os, time

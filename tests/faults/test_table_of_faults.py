@@ -34,7 +34,10 @@ DONE = 4
 """So many are done before all stand at the gate."""
 INT = signal.SIGINT
 LAUNCHER_OPTIONS = {"mpiexec": [], "ulfm": ["--with-ft", "ulfm"], "continuous": ["--continuous"]}
-GONE_S = 20.0
+SILENCE_S = 6
+"""After it whoever is frozen is lost."""
+RUN_S = 8
+"""What a frozen processor's `run()` may take."""
 SCRIPT = (
     support.NOTE
     + f"""
@@ -63,6 +66,7 @@ class Row(NamedTuple):
     """Exit code of a run that does not go on, where that is not the launcher's affair."""
 
 
+SILENT = f"has been silent for {SILENCE_S} s"
 ROWS = [
     Row("processor killed", "local", "processor", KILL, True, 1),
     Row("processor segfaults", "local", "processor", SEGV, True, 1),
@@ -73,8 +77,8 @@ ROWS = [
     Row("worker killed", "mpiexec", "worker", KILL, False, 2),
     Row("worker killed", "ulfm", "worker", KILL, True, 1, "has died"),
     Row("worker killed", "continuous", "worker", KILL, True, 1, "has died"),
-    Row("worker frozen", "local", "worker", STOP, True, 1, "has been silent for 3 s"),
-    Row("worker frozen", "mpiexec", "worker", STOP, True, 1, "has been silent for 3 s"),
+    Row("worker frozen", "local", "worker", STOP, True, 1, SILENT),
+    Row("worker frozen", "mpiexec", "worker", STOP, True, 1, SILENT),
     Row("rank 0 killed", "local", "rank 0", KILL, True, 2, "starting again (1 of 3)"),
     Row("rank 0 killed", "mpiexec", "rank 0", KILL, False, 2),
     Row("rank 0 killed", "alone", "rank 0", KILL, False, 2, code=-KILL),
@@ -94,10 +98,22 @@ ROWS = [
 ]  # fmt: skip
 
 
+def limits(row: Row) -> dict[str, Any]:
+    """Keys of a job in which what the row freezes is noticed soon. Else no limit of time is near: who is slow only is
+    not to be taken for frozen."""
+    match row.target, row.number:
+        case "worker" | "rank 0", signal.SIGSTOP:
+            return {"heartbeat_timeout": SILENCE_S}
+        case "processor", signal.SIGSTOP:
+            return {"run_invocation_timeout": RUN_S}
+        case _:
+            return {}
+
+
 class Run:
     """A job in the midst of its work."""
 
-    def __init__(self, folder: Path, launcher: str) -> None:
+    def __init__(self, folder: Path, launcher: str, **keys: Any) -> None:
         self.folder = folder
         self.output = folder / "output"
         self._launcher = launcher
@@ -105,9 +121,8 @@ class Run:
         # Short, as sockets of launchers lie in it.
         self.temporary = Path(tempfile.mkdtemp(prefix="k-"))
         self._job = support.make_job(
-            folder, SCRIPT, items=len(NAMES), process_count_per_node=2, heartbeat_timeout=3,
-            run_invocation_timeout=4, shutdown_timeout=2,
-        )  # fmt: skip
+            folder, SCRIPT, items=len(NAMES), process_count_per_node=2, shutdown_timeout=2, **keys
+        )
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -163,9 +178,7 @@ class Run:
         return self.process.wait(support.TIMEOUT_S)
 
     def nothing_is_left(self, *, but_folders: bool = False) -> None:
-        support.wait_until(
-            lambda: not look(self._marker, self.process.pid), "no process of it is left", GONE_S
-        )
+        support.wait_until(lambda: not look(self._marker, self.process.pid), "no process of it is left")
         if not but_folders:
             assert not list(self.temporary.glob("mpibatch-*"))
 
@@ -176,7 +189,7 @@ class Run:
 
 @pytest.fixture
 def run(row: Row, tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path, row.launcher)
+    run = Run(tmp_path, row.launcher, **limits(row))
     try:
         run.wait_for_the_midst()
         yield run
@@ -256,7 +269,7 @@ def test_a_processor_that_dies_once_in_init_is_replaced(number: signal.Signals, 
         assert send(processor.pid, number)
         run.wait_until(lambda: support.notes(tmp_path) == ["init", "init"], "its successor is in init()")
         support.open_gate(tmp_path)
-        assert run.wait_to_end(30) == 0, run.said
+        assert run.wait_to_end() == 0, run.said
     assert support.rows(tmp_path / "output") == NAMES
 
 
@@ -283,9 +296,10 @@ def run(mini_batch):
 def test_where_one_item_is_to_blame_its_neighbours_rows_are_kept(
     what: str, poison: str, error: str, tmp_path: Path
 ) -> None:
+    limit: dict[str, Any] = {"run_invocation_timeout": 4} if error == "TimedOut" else {}
     job = support.make_job(
-        tmp_path, POISONED.format(poison=poison), items=12, mini_batch_size=4, run_max_try=1,
-        run_invocation_timeout=1, error_threshold=-1,
+        tmp_path, POISONED.format(poison=poison), items=12, mini_batch_size=4, run_max_try=1, error_threshold=-1,
+        **limit,
     )  # fmt: skip
 
     ended = support.mpibatch("run", job)

@@ -172,7 +172,7 @@ def test_a_worker_that_does_not_end_changes_no_exit_code(tmp_path: Path) -> None
     """It is waited for some seconds; then the launcher is asked to end all."""
     script = support.NOTE + "def run(mini_batch):\n  note(str(os.getpid()))\n  gate()\n"
     job = support.make_job(tmp_path, script, process_count_per_node=2, shutdown_timeout=0.1)
-    fewer = "import mpibatch.runtime.coordinator\nmpibatch.runtime.coordinator.GOODBYE_S = 1.0\n"
+    fewer = "import mpibatch.runtime.farewell\nmpibatch.runtime.farewell.GOODBYE_S = 1.0\n"
     (tmp_path / "sitecustomize.py").write_text(fewer)
     environment = support.environment(PYTHONPATH=python_path(tmp_path))
     with support.Started(tmp_path, "run", job, ranks=3, env=environment) as started:

@@ -21,6 +21,8 @@ pytestmark = [
 
 ULFM, CONTINUOUS = ["--with-ft", "ulfm"], ["--continuous"]
 NAMES = [f"item{number:03d}" for number in range(20)]
+IMPATIENT = ["--set", "heartbeat_timeout=6"]
+"""For ranks that only their silence gives away."""
 
 
 @pytest.fixture(params=[ULFM, CONTINUOUS], ids=["ulfm", "continuous"])
@@ -38,9 +40,7 @@ def flags(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    return support.make_job(
-        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=3, heartbeat_timeout=3,
-    )  # fmt: skip
+    return support.make_job(tmp_path, support.GATED, items=len(NAMES), process_count_per_node=3)
 
 
 def at_the_gate(folder: Path, processors: int = 3) -> bool:
@@ -48,8 +48,8 @@ def at_the_gate(folder: Path, processors: int = 3) -> bool:
 
 
 def all_gone(folder: Path, temporary: Path) -> None:
-    support.wait_until(lambda: not support.processes_with(str(folder)), "all ranks have ended", 15)
-    support.wait_until(lambda: not list(temporary.glob("mpibatch-*")), "the scratch is removed", 15)
+    support.wait_until(lambda: not support.processes_with(str(folder)), "all ranks have ended")
+    support.wait_until(lambda: not list(temporary.glob("mpibatch-*")), "the scratch is removed")
 
 
 def test_a_worker_that_dies(flags: list[str], job: Path, tmp_path: Path, temporary_folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_other_exit_codes_are_kept(flags: list[str], tmp_path: Path, temporary_f
 def test_two_that_die_and_one_that_freezes(
     flags: list[str], job: Path, tmp_path: Path, temporary_folder: Path
 ) -> None:
-    with support.Started(tmp_path, "run", job, ranks=4) as run:
+    with support.Started(tmp_path, "run", job, *IMPATIENT, ranks=4) as run:
         run.wait_until(lambda: at_the_gate(tmp_path), "all processors are at the gate")
         ranks = support.ranks_with(str(tmp_path))
         support.kill(ranks[3])
@@ -107,7 +107,7 @@ def test_two_that_die_and_one_that_freezes(
 
 def test_rank_0_that_dies(flags: list[str], job: Path, tmp_path: Path, temporary_folder: Path) -> None:
     """The others end: at once where they are told, else as it is silent. A start continues."""
-    with support.Started(tmp_path, "run", job, ranks=4) as run:
+    with support.Started(tmp_path, "run", job, *IMPATIENT, ranks=4) as run:
         run.wait_until(lambda: at_the_gate(tmp_path), "all processors are at the gate")
         killed_at = time.monotonic()
         support.kill(support.ranks_with(str(tmp_path))[0])

@@ -16,13 +16,15 @@ from mpibatch.runtime.journal import HEADER_SIZE
 pytestmark = pytest.mark.mpi
 
 NAMES = [f"item{number:03d}" for number in range(20)]
+IMPATIENT = ["--set", "heartbeat_timeout=6"]
+"""For what freezes. Elsewhere no silence counts: who is slow only is not to be taken for lost."""
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     return support.make_job(
-        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, heartbeat_timeout=3, max_restarts=2,
-    )  # fmt: skip
+        tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, max_restarts=2
+    )
 
 
 def at_the_gate(folder: Path, worlds: int = 1) -> bool:
@@ -46,8 +48,10 @@ def mpiexec(run: support.Started, folder: Path) -> int:
 
 
 def nothing_lives(folder: Path, temporary: Path) -> None:
-    """At once, as the parent has seen to it."""
-    assert not [pid for pid in support.processes_with(str(folder)) if frozen_or_running(pid)]
+    """As the parent has seen to it; what a guardian has killed may take its time to be gone."""
+    support.wait_until(
+        lambda: not any(map(frozen_or_running, support.processes_with(str(folder)))), "no process is left"
+    )
     assert not list(temporary.glob("mpibatch-*")), list(temporary.rglob("*"))
     assert not any(Path(line.split(maxsplit=2)[2]).exists() for line in support.notes(folder))
 
@@ -65,7 +69,7 @@ def frozen_or_running(pid: int) -> bool:
         (rank(0), signal.SIGKILL, "mpiexec ended with"),
         (rank(1), signal.SIGKILL, "mpiexec ended with"),
         (mpiexec, signal.SIGKILL, "mpiexec ended with -9"),
-        (rank(0), signal.SIGSTOP, "rank 0 was frozen for 3 s, and has been killed"),
+        (rank(0), signal.SIGSTOP, "rank 0 was frozen for 6 s, and has been killed"),
     ],
     ids=["kill rank 0", "kill rank 1", "kill mpiexec", "stop rank 0"],
 )
@@ -78,7 +82,8 @@ def test_a_lost_world_is_started_again(
     temporary_folder: Path,
 ) -> None:
     """Twice; and nothing that was finished is done again."""
-    with support.Started(tmp_path, "run", job, "--fresh") as run:
+    patience = IMPATIENT if number == signal.SIGSTOP else []
+    with support.Started(tmp_path, "run", job, "--fresh", *patience) as run:
         for worlds in (1, 2):
             run.wait_until(lambda worlds=worlds: at_the_gate(tmp_path, worlds), "both are at the gate")  # type: ignore[misc]
             os.kill(victim(run, tmp_path), number)
@@ -99,7 +104,7 @@ def test_what_is_frozen_does_not_stop_the_others(
     victim: Callable[[support.Started, Path], int], job: Path, tmp_path: Path, temporary_folder: Path
 ) -> None:
     """And is killed in the end."""
-    with support.Started(tmp_path, "run", job) as run:
+    with support.Started(tmp_path, "run", job, *IMPATIENT) as run:
         run.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
         os.kill(victim(run, tmp_path), signal.SIGSTOP)
         support.open_gate(tmp_path)
@@ -134,14 +139,18 @@ def test_the_wall_time_ends_what_runs(ranks: int | None, tmp_path: Path) -> None
         tmp_path, support.GATED, items=len(NAMES), process_count_per_node=2, time_limit=16, drain_margin=6,
     )  # fmt: skip
     with support.Started(tmp_path, "run", job, ranks=ranks) as run:
-        run.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
         run.wait_to_say("stopping (less than 6 s of the wall time are left (drain_margin))")
 
         assert run.wait_to_end() == 75, run.said
     told = support.result(tmp_path / "output")
-    assert (told["verdict"], told["items"]["succeeded"]) == ("stopped", 4)
+    began = [line.split()[0] for line in support.notes(tmp_path)]
+    done = [name for name in began if name < "item004"]
+    # On a slow machine not all of them have begun, but what has begun before the gate is kept.
+    assert (told["verdict"], told["items"]["succeeded"]) == ("stopped", len(done))
+    assert len(began) - len(done) <= 2, "something new has started"
     assert "wall time" in told["reason"]
-    assert told["elapsed_s"] > 14, "what hangs has its time until 1.5 s before the end"
+    if len(began) > len(done):
+        assert told["elapsed_s"] > 14, "what hangs has its time until 1.5 s before the end"
 
 
 def test_the_wall_time_counts_from_the_first_start(job: Path, tmp_path: Path) -> None:
@@ -168,8 +177,8 @@ def test_a_start_beside_ranks_that_outlive_mpiexec(job: Path, tmp_path: Path, te
             support.open_gate(tmp_path)
             assert new.wait_to_end() == 0, new.said
     assert support.rows(tmp_path / "output") == NAMES
-    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "the old ranks have ended", 10)
-    support.wait_until(lambda: not list(temporary_folder.glob("mpibatch-*")), "their scratch is removed", 10)
+    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "the old ranks have ended")
+    support.wait_until(lambda: not list(temporary_folder.glob("mpibatch-*")), "their scratch is removed")
 
 
 def test_a_start_beside_a_frozen_rank_0(tmp_path: Path) -> None:

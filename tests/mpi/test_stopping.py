@@ -10,7 +10,9 @@ import pytest
 import support
 from mpi.terminal import Terminal
 
+from mpibatch.core.history import RECORD_SIZE
 from mpibatch.local_world import is_open_mpi
+from mpibatch.runtime.journal import HEADER_SIZE
 
 pytestmark = pytest.mark.mpi
 
@@ -28,7 +30,9 @@ def job(tmp_path: Path) -> Path:
 
 def at_the_gate(folder: Path) -> bool:
     """Both processors stand there; and what was done before is in the journal."""
-    return len([line for line in support.notes(folder) if line >= "item004"]) == 2
+    stand = len([line for line in support.notes(folder) if line >= "item004"]) == 2
+    journal = folder / "output" / ".mpibatch" / "session-0001.journal"
+    return stand and journal.stat().st_size >= HEADER_SIZE + 4 * RECORD_SIZE
 
 
 def continues(job: Path, workers: int = 1) -> None:

@@ -45,6 +45,8 @@ def coordinator_log(folder: Path) -> str:
 
 
 MINI_BATCHES = 60
+FAILURES = 6
+"""So many in a row are due to a bad worker, once some mini-batches have succeeded elsewhere."""
 BAD_WORKER = (
     HEAD
     + """
@@ -54,9 +56,15 @@ def run(mini_batch):
         note("bad")
         raise OSError("no such device")
     open(os.path.join(FOLDER, "others_are_at_work"), "a").close()
-    time.sleep(0.02)  # So long that the bad one gets its share.
+    while failures() < FAILURES:  # So the bad one has its share, however late it is.
+        time.sleep(0.005)
     return named(mini_batch)
-"""
+
+def failures():
+    with open(os.path.join(FOLDER, "notes"), "a+") as file:
+        file.seek(0)
+        return len(file.readlines())
+""".replace("FAILURES", str(FAILURES))
 )
 
 
@@ -75,7 +83,7 @@ def test_a_worker_that_fails_everything_costs_nothing(workers: int, tmp_path: Pa
     assert support.result(output)["items"]["failed"] == 0
     bad = len(support.notes(tmp_path))
     assert support.result(output)["mini_batches"]["attempts"] == MINI_BATCHES + bad
-    assert 3 <= bad <= 15, f"it failed {bad} times"
+    assert FAILURES <= bad <= 15, f"it failed {bad} times"
     for told in (ended.stderr, coordinator_log(tmp_path)):
         (line,) = [line for line in told.splitlines() if NO_MORE_WORK in line]
         assert re.search(rf"\brank 0 on \S+ {NO_MORE_WORK}: \d+ attempts in a row failed there", line), line
@@ -110,8 +118,7 @@ def run(mini_batch):
     elif name == "item005":
         first("copy")
     elif name == "item006" and first("hang"):
-        time.sleep(30)
-        note("woke up")
+        time.sleep(1000)
     elif name == "item006":
         gate()
     return [name]
@@ -123,19 +130,19 @@ def test_a_copy_saves_waiting_for_what_hangs(tmp_path: Path) -> None:
     """Of two copies that both end, one counts."""
     job = support.make_job(
         tmp_path, STRAGGLERS, items=20, straggler_copies=True, process_count_per_node=4, logging_level="DEBUG",
+        run_invocation_timeout=1000,
     )  # fmt: skip
     with support.Started(tmp_path, "run", job) as run:
         run.wait_until((tmp_path / "copy").exists, "what is slow has a copy")
         run.wait_until(lambda: "dropped an answer" in coordinator_log(tmp_path), "both of them are through")
         support.open_gate(tmp_path)
 
-        assert run.wait_to_end() == 0, run.said
-    assert not support.notes(tmp_path), "it was waited for"
+        assert run.wait_to_end() == 0, run.said  # In vain, if what hangs is waited for.
     output = tmp_path / "output"
     assert support.rows(output) == names(20)
     told = support.result(output)
     assert (told["items"]["succeeded"], told["mini_batches"]["attempts"]) == (20, 20)
-    assert not support.processes_with(str(tmp_path))
+    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "what hangs has been killed")
 
 
 # Memory
@@ -149,16 +156,23 @@ def run(mini_batch):
     (name,) = named(mini_batch)
     note(f"{name} {WORKER}")
     if name == "item000":
+        while not others():  # It has somebody else to go to.
+            time.sleep(0.005)
         return [len(bytearray(b"x") * (1 << 30))]
     time.sleep(0.05)  # So long that there is work left, for the other one as well, after the second kill.
     return [name]
+
+def others():
+    with open(os.path.join(FOLDER, "notes")) as file:
+        return {line.split()[1] for line in file} - {WORKER}
 
 def shutdown():
     note(f"shutdown {WORKER}")
 """
     )
+    items = 240
     job = support.make_job(
-        tmp_path, script, items=120, run_max_try=2, process_count_per_node=2, logging_level="DEBUG"
+        tmp_path, script, items=items, run_max_try=2, process_count_per_node=2, logging_level="DEBUG"
     )
     with limited(700 << 20) as cgroup:
         inside = shlex.join([*support.COMMAND, "run", str(job)])
@@ -175,7 +189,7 @@ def shutdown():
         r"peak resident memory was \d\.\d\d GiB; .*; processors on this node: 2 .*Run fewer processes on a node",
         failed["error"]["message"],
     ), failed
-    assert support.rows(output) == names(120)[1:]
+    assert support.rows(output) == names(items)[1:]
     for told in (ended.stderr, coordinator_log(tmp_path)):
         assert told.count("one worker there is not used any more") == 1, told
     # The worker whose processor was killed last is given nothing any more; what it has already it may do.
@@ -200,13 +214,12 @@ def test_what_runs_when_the_wall_time_ends_is_kept(tmp_path: Path) -> None:
         tmp_path, script, items=10, process_count_per_node=2, time_limit=20, drain_margin=12
     )
     with support.Started(tmp_path, "run", job) as run:
-        run.wait_until(lambda: len(support.notes(tmp_path)) == 2, "both processors are at the gate")
         run.wait_to_say("stopping (less than 12 s of the wall time are left (drain_margin))")
         support.open_gate(tmp_path, "a")
 
         assert run.wait_to_end() == 75, run.said
     output = tmp_path / "output"
-    # One more each, if the gate was open before it was asked for.
+    # On a slow machine fewer than two stand at the gate; one more each, if it was open before more was asked for.
     begun = len(support.notes(tmp_path))
     assert support.result(output)["items"]["succeeded"] == begun <= 4
 
@@ -217,29 +230,39 @@ def test_what_runs_when_the_wall_time_ends_is_kept(tmp_path: Path) -> None:
     assert sorted(support.notes(tmp_path)) == names(10), "something was done twice"
 
 
+REST_S = 3.0
+HANDED_AHEAD = 8
+"""More than two workers have in hand when the first mini-batch fails."""
+
+
 def test_while_one_mini_batch_rests_the_others_go_on(tmp_path: Path) -> None:
     script = (
         HEAD
         + """
 def run(mini_batch):
     (name,) = named(mini_batch)
-    note(name)
+    note(f"{name} {time.monotonic()}")
     if name == "item000" and first("failure"):
         raise OSError("busy")
+    gate("failure")
     return [name]
 """
     )
     job = support.make_job(
-        tmp_path, script, items=20, retry_backoff={"initial": 1.5, "jitter": False}, process_count_per_node=2,
+        tmp_path, script, items=20, retry_backoff={"initial": REST_S, "jitter": False}, process_count_per_node=2,
     )  # fmt: skip
 
     ended = support.mpibatch("run", job)
 
     assert ended.returncode == 0, support.words(ended)
     assert support.rows(tmp_path / "output") == names(20)
-    began = support.notes(tmp_path)
-    assert sorted(began) == sorted([*names(20), "item000"])
-    assert began[-1] == "item000", "it did not rest, or the others waited for it"
+    began = [(name, float(at)) for name, at in map(str.split, support.notes(tmp_path))]
+    order = [name for name, _ in began]
+    assert sorted(order) == sorted([*names(20), "item000"])
+    failed_at, again_at = (at for name, at in began if name == "item000")
+    assert again_at - failed_at >= REST_S, "it did not rest"
+    meanwhile = [name for name, at in began if failed_at < at < again_at]
+    assert len(meanwhile) > HANDED_AHEAD, "the others waited for it"
 
 
 # Progress
@@ -261,8 +284,8 @@ def run(mini_batch):
 
 
 def test_a_heartbeat_is_progress(tmp_path: Path) -> None:
-    script = BEATS.format(steps=28, beat="EntryScript().heartbeat()")
-    job = support.make_job(tmp_path, script, items=2, progress_update_timeout=2, process_count_per_node=2)
+    script = BEATS.format(steps=70, beat="EntryScript().heartbeat()")
+    job = support.make_job(tmp_path, script, items=2, progress_update_timeout=5, process_count_per_node=2)
 
     ended = support.mpibatch("run", job)
 
@@ -301,7 +324,7 @@ def run(mini_batch):
     return named(mini_batch)
 """
     )
-    job = support.make_job(tmp_path, script, process_count_per_node=workers, run_invocation_timeout=10)
+    job = support.make_job(tmp_path, script, process_count_per_node=workers)
 
     ended = support.mpibatch("run", job, ranks=ranks)
 

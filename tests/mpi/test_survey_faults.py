@@ -129,7 +129,7 @@ def test_a_stop_says_what_is_kept_and_the_next_start_goes_on(
 
 def test_a_worker_that_is_lost_in_the_survey_costs_neither_it_nor_the_run(tmp_path: Path) -> None:
     table(tmp_path, ("deadly", *(f"file{number}" for number in range(10, 20))))
-    job = make(tmp_path, process_count_per_node=2, heartbeat_timeout=2, shutdown_timeout=2)
+    job = make(tmp_path, process_count_per_node=2, heartbeat_timeout=6, shutdown_timeout=2)
     worker = f"open({str(tmp_path / 'worker')!r}, 'w').write(str(os.getppid()))\n"
     deed = worker + STANDING.format(began=str(tmp_path / "began"), gate=str(tmp_path / "gate"))
     env = {**deadly.deadly_reader(tmp_path / "site", deed), IN_PLACE: "0"}

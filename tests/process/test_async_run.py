@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from process.child import Child
-from support import wait_until
+from support import TIMEOUT_S, wait_until
 
 from mpibatch.core.framing import frame
 from mpibatch.messages import Outcomes, PassedOver
@@ -246,7 +246,7 @@ def test_a_failure_is_that_of_one(name: str, tmp_path: Path) -> None:
         "async def run(batch):\n    await asyncio.sleep(0.02)\n    if batch[0] == 'good': return batch\n"
     )
     script += f"    {body}\n    await asyncio.sleep(0)\n"
-    with Child(tmp_path, script, concurrency=3, run_timeout_s=0.5) as child:
+    with Child(tmp_path, script, concurrency=3, run_timeout_s=0.5 if kind == "TimedOut" else 600.0) as child:
         child.ready().grant(["good"], ["bad"], ["good"])
         ended = outcomes(child, 3)
         failed = ended[2]
@@ -385,7 +385,7 @@ def test_who_cannot_be_told_ends_it(tmp_path: Path) -> None:
     """
     with Child(tmp_path, script) as child:
         child.ready().grant(["a"])
-        assert child.process.wait(10) == 1
+        assert child.process.wait(TIMEOUT_S) == 1
         assert "Bad file descriptor" in child.stderr
 
 

@@ -64,23 +64,23 @@ FAULTS = [
     ),
     Fault(
         "hangs", "import time\ndef fault():\n  print('hanging', file=sys.stderr, flush=True)\n  time.sleep(1000)",
-        r"^TimedOut: the processor was killed: over run_invocation_timeout: 0\.5 s", attempts=2,
-        keys={"run_invocation_timeout": 0.5, "run_max_try": 2}, log="stderr", logged="hanging",
+        r"^TimedOut: the processor was killed: over run_invocation_timeout: 2 s", attempts=2,
+        keys={"run_invocation_timeout": 2, "run_max_try": 2}, log="stderr", logged="hanging",
     ),
     Fault(
         "hangs and ignores SIGTERM",
         "import signal, time\ndef fault():\n  signal.signal(signal.SIGTERM, signal.SIG_IGN)\n  time.sleep(1000)",
-        "^TimedOut", attempts=1, keys={"run_invocation_timeout": 0.5, "run_max_try": 1}, log="stderr",
+        "^TimedOut", attempts=1, keys={"run_invocation_timeout": 2, "run_max_try": 1}, log="stderr",
     ),
     Fault(
         "hangs in C with the GIL held",
         "import ctypes\ndef fault(): ctypes.PyDLL(None).sleep(1000)",
-        "^TimedOut", attempts=1, keys={"run_invocation_timeout": 0.5, "run_max_try": 1}, log="stderr",
+        "^TimedOut", attempts=1, keys={"run_invocation_timeout": 2, "run_max_try": 1}, log="stderr",
     ),
     Fault(
         "is frozen", "import signal\ndef fault(): os.kill(os.getpid(), signal.SIGSTOP)",
         "^TimedOut: the processor was killed: over run_invocation_timeout", attempts=2,
-        keys={"run_invocation_timeout": 0.5, "run_max_try": 2}, log="stderr",
+        keys={"run_invocation_timeout": 2, "run_max_try": 2}, log="stderr",
     ),
     Fault("no memory", "def fault(): return bytearray(1 << 60)", "^MemoryError"),
     Fault("recursion", "def fault(): return fault()", "^RecursionError"),
@@ -128,11 +128,11 @@ def test_a_fault_costs_its_mini_batch_and_no_other(fault: Fault, tmp_path: Path)
     assert set(called) == {f"item00{number}" for number in range(6)}
     # The cause is told on the terminal, with the item and the log to look into.
     assert "item003" in ended.stdout and failed["log"] in ended.stdout
-    assert not support.processes_with(str(tmp_path))
+    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "nothing of it lives")
 
 
 GOOD = [
-    ("prints 1 GiB", "def fault():\n  for _ in range(1024): sys.stdout.write('x' * (1 << 20))\n  return [1]"),
+    ("prints 64 MiB", "def fault():\n  for _ in range(64): sys.stdout.write('x' * (1 << 20))\n  return [1]"),
     ("prints to the file descriptor", "def fault():\n  os.write(1, b'raw'); os.write(2, b'raw')\n  return [1]"),
     ("changes the folder", "def fault():\n  os.chdir('/')\n  return [1]"),
     ("leaves a thread", "import threading, time\ndef fault():\n  threading.Thread(target=time.sleep, args=(60,),"
@@ -154,9 +154,7 @@ def test_what_is_odd_and_no_fault(name: str, script: str, tmp_path: Path) -> Non
     assert ended.returncode == 0, support.words(ended)
     assert len(support.rows(tmp_path / "output")) == 6
     assert support.result(tmp_path / "output")["mini_batches"]["attempts"] == 6
-    assert not support.processes_with(str(tmp_path))
-    for log in (tmp_path / "output" / "logs").rglob("*.stdout.txt"):
-        log.unlink()  # A gigabyte, in one case.
+    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "nothing of it lives")
 
 
 INIT_FAULTS = [
@@ -183,7 +181,12 @@ def test_where_nothing_can_begin_the_cause_is_shown(
     assert told["verdict"] == "no_workers"
     assert re.search(error, told["first_cause"]["error"], re.DOTALL), told
     assert re.search(error, ended.stdout.splitlines()[-1]), support.words(ended)
-    assert support.notes(tmp_path) == ["init"] * 3
+    if name == "hangs":  # How far it comes before its time is over, is not sure.
+        assert set(support.notes(tmp_path)) <= {"init"}
+    else:
+        assert support.notes(tmp_path) == ["init"] * 3
+    (log,) = (tmp_path / "output" / "logs" / "sys" / "node").rglob("*.txt")
+    assert re.findall(r"init failed \((\d+)\)", log.read_text()) == ["1", "2", "3"]
     assert told["mini_batches"]["attempts"] == 0
 
 
@@ -251,7 +254,7 @@ def test_a_processor_that_is_frozen_between_two_mini_batches_costs_nothing(tmp_p
         def fault():
             return ["item003"]
         """)
-    job = support.make_job(tmp_path, script, run_invocation_timeout=0.5, run_max_try=1)
+    job = support.make_job(tmp_path, script, run_invocation_timeout=2, run_max_try=1)
 
     ended = support.mpibatch("run", job)
 
@@ -259,7 +262,7 @@ def test_a_processor_that_is_frozen_between_two_mini_batches_costs_nothing(tmp_p
     assert support.rows(tmp_path / "output") == [f"item00{number}" for number in range(6)]
     assert support.notes(tmp_path).count("init") == 2
     assert support.result(tmp_path / "output")["mini_batches"]["attempts"] == 6
-    assert not support.processes_with(str(tmp_path))
+    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "nothing of it lives")
 
 
 def test_a_processor_that_the_kernel_kills_for_memory_is_named_as_that(tmp_path: Path) -> None:
@@ -291,7 +294,7 @@ def test_a_grandchild_ends_with_its_processor(tmp_path: Path) -> None:
     ended = support.mpibatch("run", job)
 
     assert ended.returncode == 0, support.words(ended)
-    assert not support.processes_with(str(tmp_path))
+    support.wait_until(lambda: not support.processes_with(str(tmp_path)), "nothing of it lives")
 
 
 def test_when_its_worker_is_killed_a_processor_and_its_children_end(tmp_path: Path) -> None:
@@ -313,6 +316,6 @@ def test_when_its_worker_is_killed_a_processor_and_its_children_end(tmp_path: Pa
         lambda: not support.processes_with(str(tmp_path)), "all processes of the job have ended"
     )
     support.wait_until(lambda: not scratch.parent.exists(), "the scratch folder is removed")
-    ended = support.mpibatch("run", job, "--set", "run_invocation_timeout=0.5", "--set", "run_max_try=1")
+    ended = support.mpibatch("run", job, "--set", "run_invocation_timeout=2", "--set", "run_max_try=1")
     assert ended.returncode == 0, support.words(ended)
     assert support.rows(tmp_path / "output") == [f"item00{number}" for number in (0, 1, 2, 4, 5)]

@@ -269,7 +269,12 @@ FAILURES = {
 def test_where_it_fails_the_run_has_failed_and_keeps_its_items(failure: Failure, tmp_path: Path) -> None:
     script = SCRIPT.replace("def run(", f"{failure.init}\n\ndef run(")
     finalize = f"\ndef finalize(output_file):\n    note('finalize')\n    {failure.body}\n"
-    job = make_job(tmp_path, script + finalize, run_max_try=2, finalize_timeout=0.5)
+    job = make_job(
+        tmp_path,
+        script + finalize,
+        run_max_try=2,
+        finalize_timeout=0.5 if "timeout" in failure.words else 600,
+    )
     output = tmp_path / "output"
 
     ended = mpibatch("run", job)

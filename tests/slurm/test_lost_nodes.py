@@ -57,7 +57,7 @@ def _scratch() -> Iterator[Path]:
 def submit(cluster: Cluster, folder: Path) -> tuple[str, Path]:
     """The job's number, once each node is at work, and its log."""
     keys: dict[str, Any] = {"node_count": 4, "process_count_per_node": 1, "slurm": {"mpi": right_plugin()}}
-    job = make_job(folder, GATED, items=ITEMS, heartbeat_timeout=5, **keys)
+    job = make_job(folder, GATED, items=ITEMS, heartbeat_timeout=15, **keys)
     log, script = folder / "batch.log", folder / "batch.sh"
     text = batch_script(
         load_job(str(job)),

@@ -69,7 +69,8 @@ def _stops(folder: Path, job: str) -> Callable[[], bool]:
 
 
 def _has_left(cluster: Cluster, job: str) -> Callable[[], bool]:
-    return lambda: cluster.job_state(job) in ("PENDING", "CANCELLED")
+    """Or is back already: a job that was put back waits for some seconds only."""
+    return lambda: cluster.job_state(job) in ("PENDING", "CANCELLED") or cluster.job(job)["Restarts"] != "0"
 
 
 @pytest.mark.parametrize("way", ["requeue", "to_the_script", "to_the_steps", "to_all"])

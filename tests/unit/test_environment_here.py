@@ -14,6 +14,7 @@ import support
 import mpibatch as package
 from mpibatch.core.config import Job
 from mpibatch.errors import NoEnvironmentError
+from mpibatch.runtime import environments
 from mpibatch.runtime.environments import run_in_environment, script_of
 from mpibatch.runtime.jobfile import load_job
 from mpibatch.runtime.supervisor import code_for_any, shell_command
@@ -87,6 +88,21 @@ def test_a_command_that_takes_too_long(tmp_path: Path) -> None:
     job = job_of(tmp_path, environment={"setup": "true"})
     with pytest.raises(NoEnvironmentError, match=r"it has not ended within 0\.3 s"):
         run_in_environment(job, ["-c", "import time; time.sleep(1000)"], cwd="/", timeout_s=0.3)
+
+
+def test_a_line_that_takes_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is over once it is run."""
+
+    def ends_within(pid: int, seconds: float | None) -> bool:
+        support.wait_until((tmp_path / "runs").exists, "the line is run")
+        return False
+
+    monkeypatch.setattr(environments, "_ends_within", ends_within)
+    job = job_of(tmp_path, environment={"setup": f"touch {tmp_path}/runs; sleep 1000"})
+    with pytest.raises(
+        NoEnvironmentError, match=r"^environment\.setup: it has not ended within 0\.3 s \(init_"
+    ):
+        run_in_environment(job, ["-c", ""], cwd="/", timeout_s=0.3)
 
 
 def test_a_line_that_kills_its_shell(tmp_path: Path) -> None:
