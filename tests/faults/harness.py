@@ -25,7 +25,7 @@ from mpibatch.local_world import find_mpiexec, launcher_command
 from mpibatch.runtime.run_folder import RunFolder
 
 MOST_STARTS = 6
-RUN_TIMEOUT_S = 4
+RUN_TIMEOUT_S = 10
 """For `run()`, where something freezes."""
 END_S = float(support.TIMEOUT_S)
 """For one start. None takes as long, unless nobody sees that something stands."""

@@ -15,7 +15,7 @@ LAUNCHERS = {
 }
 """By the family of MPI: how a run is started. `alone`: one process that is all of it."""
 MOST_FAULTS = 3
-HEARTBEAT_TIMEOUT_S = 3
+HEARTBEAT_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)

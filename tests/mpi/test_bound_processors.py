@@ -23,12 +23,17 @@ def init():
     note(repr((worker, [os.environ.get(name) for name in NAMES], sorted(os.sched_getaffinity(0)))))
     with open(os.path.join(FOLDER, "at_work"), "a") as file:
         file.write(worker + "\\n")
-    while len(open(os.path.join(FOLDER, "at_work")).readlines()) < int(os.environ["WORKERS"]):
+    wait_for(int(os.environ["WORKERS"]))
+
+def wait_for(processors):
+    while len(open(os.path.join(FOLDER, "at_work")).readlines()) < processors:
         time.sleep(0.005)
 
 def run(mini_batch):
-    if os.environ.get("DIES") and first("died"):
-        os._exit(7)
+    if os.environ.get("DIES"):
+        if first("died"):
+            os._exit(7)
+        wait_for(int(os.environ["WORKERS"]) + 1)
     return list(mini_batch)
 
 def first(what):

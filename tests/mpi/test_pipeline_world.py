@@ -128,7 +128,9 @@ def test_a_rank_that_dies_in_the_first_step(tmp_path: Path, monkeypatch: pytest.
         return [words[0], "--with-ft", "ulfm", *words[1:]], variables
 
     monkeypatch.setattr(support, "launcher_command", command)
-    first = FIRST.replace("    return", "    if mini_batch[0] >= 'item002':\n        gate()\n    return")
+    first = FIRST.replace(
+        "    return", "    if os.path.basename(mini_batch[0]) >= 'item002':\n        gate()\n    return"
+    )
     file = make_pipeline(tmp_path, first=first, process_count_per_node=3)
     with support.Started(tmp_path, "run", file, ranks=4) as started:
         started.wait_until(lambda: len(support.notes(tmp_path)) >= 3, "the first step is at work")

@@ -186,7 +186,7 @@ def test_after_sigterm_there_is_not_for_ever(tmp_path: Path) -> None:
         run.wait_until(lambda: at_the_gate(tmp_path), "both processors are at the gate")
         run.process.terminate()
 
-        assert run.wait_to_end(20) == 75, run.said
+        assert run.wait_to_end() == 75, run.said
     assert support.result(tmp_path / "output")["items"]["succeeded"] == 4
 
 
@@ -195,11 +195,9 @@ def test_after_sigterm_there_is_not_for_ever(tmp_path: Path) -> None:
 
 def all_gone(folder: Path, temporary: Path) -> None:
     """Processes, scratch folders, the folder between parent and rank 0."""
-    support.wait_until(
-        lambda: not support.processes_with(str(folder)), "all ranks and processors have ended", 10
-    )
-    support.wait_until(lambda: not support.processes_with(str(temporary)), "the guardians have ended", 10)
-    support.wait_until(lambda: not list(temporary.glob("mpibatch-*")), "the scratch folders are removed", 10)
+    support.wait_until(lambda: not support.processes_with(str(folder)), "all ranks and processors have ended")
+    support.wait_until(lambda: not support.processes_with(str(temporary)), "the guardians have ended")
+    support.wait_until(lambda: not list(temporary.glob("mpibatch-*")), "the scratch folders are removed")
     scratch = [Path(line.split(maxsplit=2)[2]) for line in support.notes(folder)]
     assert scratch and not any(path.exists() for path in scratch)
 

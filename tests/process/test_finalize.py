@@ -252,7 +252,7 @@ FAILURES = {
     "raises": Failure("raise ValueError('no sum')", "finalize() raised ValueError: no sum", "error"),
     "exits": Failure("sys.exit(7)", "finalize() raised SystemExit: 7", "error"),
     "dies": Failure("os._exit(9)", "finalize() failed: Died: it died: exit code 9", "stderr"),
-    "hangs": Failure("gate()", "over finalize_timeout: 0.5 s", "stderr"),
+    "hangs": Failure("gate()", "over finalize_timeout: 2 s", "stderr"),
     "in init()": Failure("pass", "RuntimeError: late (while it loaded the script or in init()", "error",
                          "    if before('run') == 6: raise RuntimeError('late')"),
     "leaves a folder": Failure("os.mkdir(output_file + '.d')", "has left 'rows.txt.d' beside the rows", "stdout"),
@@ -273,7 +273,7 @@ def test_where_it_fails_the_run_has_failed_and_keeps_its_items(failure: Failure,
         tmp_path,
         script + finalize,
         run_max_try=2,
-        finalize_timeout=0.5 if "timeout" in failure.words else 600,
+        finalize_timeout=2 if "timeout" in failure.words else 600,
     )
     output = tmp_path / "output"
 

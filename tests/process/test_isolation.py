@@ -226,12 +226,12 @@ def test_a_script_may_say_that_it_gets_on(tmp_path: Path) -> None:
 import time
 
 def run(mini_batch, context):
-    for _ in range(60):
+    for _ in range(80):
         time.sleep(0.1)
         context.heartbeat()
     return mini_batch
 """
-    job = support.make_job(tmp_path, script, items=1, progress_update_timeout=4)
+    job = support.make_job(tmp_path, script, items=1, progress_update_timeout=6)
     ended = support.mpibatch("run", job)
     assert ended.returncode == 0, support.words(ended)
 

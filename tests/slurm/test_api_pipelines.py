@@ -72,7 +72,7 @@ def pipeline(workspace: Workspace, **slurm: Any) -> Pipeline:
 def job_of(run: PipelineRun) -> str:
     """Its number, once it was submitted."""
     beside = Beside(str(run.home.pipeline.root))
-    support.wait_until(lambda: beside.last() is not None, "the job is in the queue", 60)
+    support.wait_until(lambda: beside.last() is not None, "the job is in the queue")
     last = beside.last()
     assert last is not None
     return last.job
@@ -82,12 +82,12 @@ def test_on_two_nodes(cluster: Cluster, workspace: Workspace, capsys: pytest.Cap
     folder = Path(workspace.folder)
     run = pipeline(workspace).submit("nodes")
     job = job_of(run)
-    support.wait_until((folder / "reached").exists, "its script runs", 60)
+    support.wait_until((folder / "reached").exists, "its script runs")
     support.wait_until(lambda: run.get_status() == "Running", "it is seen that it runs")
     assert cluster.job(job)["NumNodes"] == "2"
 
     (folder / "gate").touch()
-    assert run.wait_for_completion(show_output=True, timeout_seconds=60) == "Finished"
+    assert run.wait_for_completion(show_output=True, timeout_seconds=support.TIMEOUT_S) == "Finished"
     assert f"job {job} has ended: exit code 0" in capsys.readouterr().out
     run.find_step_run("score")[0].get_output_data("rows").download(folder / "copy")
     (rows,) = (folder / "copy").rglob("parallel_run_step.txt")
@@ -100,7 +100,7 @@ def test_cancelled_while_it_waits(cluster: Cluster, workspace: Workspace) -> Non
     assert run.get_status() == "Queued"
     run.cancel()
     with pytest.raises(RunFailed, match="was stopped"):
-        run.wait_for_completion(show_output=False, timeout_seconds=60)
+        run.wait_for_completion(show_output=False, timeout_seconds=support.TIMEOUT_S)
     assert run.get_status() == "Canceled"
     assert cluster.job_state(job) == "CANCELLED"
     assert not (Path(workspace.folder) / "reached").exists()
@@ -118,7 +118,7 @@ def test_it_goes_on_when_the_waiting_process_is_gone(cluster: Cluster, workspace
 
     Path(workspace.folder, "gate").touch()
     cluster.command("scontrol", "release", job)
-    assert run.wait_for_completion(show_output=False, timeout_seconds=60) == "Finished"
+    assert run.wait_for_completion(show_output=False, timeout_seconds=support.TIMEOUT_S) == "Finished"
 
 
 def test_it_is_cancelled_when_the_waiting_process_is_gone(cluster: Cluster, workspace: Workspace) -> None:
@@ -136,7 +136,7 @@ def test_it_is_cancelled_when_the_waiting_process_is_gone(cluster: Cluster, work
 def test_cancelled_while_it_runs_and_resumed(cluster: Cluster, workspace: Workspace) -> None:
     folder = Path(workspace.folder)
     run = pipeline(workspace).submit("runs")
-    support.wait_until((folder / "reached").exists, "its script runs", 60)
+    support.wait_until((folder / "reached").exists, "its script runs")
     support.wait_until(lambda: run.get_status() == "Running", "it is seen that it runs")
     run.cancel()
     run.cancel()
@@ -144,7 +144,7 @@ def test_cancelled_while_it_runs_and_resumed(cluster: Cluster, workspace: Worksp
 
     (folder / "gate").touch()
     run.resume()
-    assert run.wait_for_completion(show_output=False, timeout_seconds=60) == "Finished"
+    assert run.wait_for_completion(show_output=False, timeout_seconds=support.TIMEOUT_S) == "Finished"
     assert (
         len(Path(run.get_steps()[0].get_output().files()["parallel_run_step.txt"]).read_text().split("\n"))
         == 5
@@ -154,5 +154,5 @@ def test_cancelled_while_it_runs_and_resumed(cluster: Cluster, workspace: Worksp
 def test_what_slurm_refuses_fails_with_its_words(workspace: Workspace) -> None:
     run = pipeline(workspace, partition="nothing").submit("refused")
     with pytest.raises(RunFailed, match=r"slurm\.partition"):
-        run.wait_for_completion(show_output=False, timeout_seconds=60)
+        run.wait_for_completion(show_output=False, timeout_seconds=support.TIMEOUT_S)
     assert run.get_status() == "Failed"

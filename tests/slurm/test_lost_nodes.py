@@ -18,6 +18,7 @@ import support
 from slurm.cluster import NODES, Cluster
 from slurm.processes import others
 from slurm.steps import right_plugin
+from slurm.submitting import LONG_S
 from support import NOTE, make_job, notes, open_gate, result, rows
 
 from mpibatch.runtime.jobfile import load_job
@@ -68,9 +69,9 @@ def submit(cluster: Cluster, folder: Path) -> tuple[str, Path]:
     ).text
     script.write_text(text)
     number = cluster.command("sbatch", "--parsable", script, environment=support.from_anywhere()).strip()
-    support.wait_until(lambda: set(notes(folder)) == set(NODES), "each node is at work", 60)
+    support.wait_until(lambda: set(notes(folder)) == set(NODES), "each node is at work")
     # Nobody sees that the first node is lost before the watcher is there, which is started beside the ranks.
-    support.wait_until(lambda: _is_watched(number), "the last node watches", 60)
+    support.wait_until(lambda: _is_watched(number), "the last node watches")
     return number, log
 
 
@@ -89,7 +90,7 @@ def _command(pid: int) -> list[str]:
 
 def ends_complete(cluster: Cluster, folder: Path, number: str, log: Path) -> str:
     """Wait for the end of the job, look at the rows, and return the log."""
-    support.wait_until((folder / "output" / "rows.txt").exists, "the rows are there", support.TIMEOUT_S)
+    support.wait_until((folder / "output" / "rows.txt").exists, "the rows are there", LONG_S)
     support.wait_until(
         lambda: cluster.job_state(number) == "COMPLETED", f"the job is complete\n{log.read_text()}"
     )

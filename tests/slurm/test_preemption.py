@@ -43,13 +43,13 @@ def disturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dic
         waits = {way: stack.enter_context(waiting(cluster, folders[way], jobs[way])) for way in WAYS}
         numbers = {way: started(waits[way]) for way in WAYS}
         for way, command in WAYS.items():
-            wait_until(_under_way(folders[way]), f"{way}: items are under way", 60)
+            wait_until(_under_way(folders[way]), f"{way}: items are under way")
             cluster.command(*command, numbers[way])
         for way in WAYS:
             if way in DRAINS:
-                wait_until(_stops(folders[way], numbers[way]), f"{way}: the run stops", 60)
+                wait_until(_stops(folders[way], numbers[way]), f"{way}: the run stops")
             else:
-                wait_until(_has_left(cluster, numbers[way]), f"{way}: the job has ended", 60)
+                wait_until(_has_left(cluster, numbers[way]), f"{way}: the job has ended")
             open_gate(folders[way])
         codes = {way: waits[way].wait_to_end(LONG_S) for way in WAYS}
         return {
@@ -104,11 +104,11 @@ def test_a_more_urgent_job_takes_its_nodes(cluster: Cluster, tmp_path: Path) -> 
     )
     with waiting(cluster, tmp_path, job) as waits:
         number = started(waits)
-        wait_until(lambda: len(notes(tmp_path)) > 4, "items are under way", 60)
+        wait_until(lambda: len(notes(tmp_path)) > 4, "items are under way")
         cluster.command(
             "sbatch", "--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null", "--wrap=true"
         )
-        wait_until(lambda: cluster.job(number)["Restarts"] == "1", "the job was put back", 60)
+        wait_until(lambda: cluster.job(number)["Restarts"] == "1", "the job was put back")
         open_gate(tmp_path)
         assert waits.wait_to_end(LONG_S) == 0, waits.said + log(tmp_path, number)
 
@@ -119,9 +119,9 @@ def test_an_element_of_an_array_goes_back_alone(cluster: Cluster, tmp_path: Path
     job = make_job(tmp_path, GATED, items=8, array=2)
     with waiting(cluster, tmp_path, job) as waits:
         number = started(waits)
-        wait_until(lambda: len(notes(tmp_path)) == 6, "both elements stand at the gate", 60)
+        wait_until(lambda: len(notes(tmp_path)) == 6, "both elements stand at the gate")
         cluster.command("scontrol", "requeue", f"{number}_1")
-        wait_until(lambda: cluster.job(f"{number}_1")["Restarts"] == "1", "one was put back", 60)
+        wait_until(lambda: cluster.job(f"{number}_1")["Restarts"] == "1", "one was put back")
         open_gate(tmp_path)
         assert waits.wait_to_end(LONG_S) == 0, waits.said
 

@@ -24,7 +24,7 @@ KEYS: dict[str, dict[str, Any]] = {
     "successor": {"extra": ["--no-requeue"]},
     "successor_too_often": {"extra": ["--no-requeue"], "max_requeues": 1},
 }
-ITEMS = {"requeue": 100, "too_often": 1000, "never": 1000, "successor": 100, "successor_too_often": 1000}
+ITEMS = {"requeue": 80, "too_often": 1000, "never": 1000, "successor": 80, "successor_too_often": 1000}
 """Of half a second each: more than a session has time for."""
 
 

@@ -36,7 +36,7 @@ def test_killed_ranks_do_not_hinder_those_that_come_after_them(cluster: Cluster,
     log = tmp_path / "batch.log"
     job = submit(cluster, tmp_path, log)
     # Both: one that is about to start something is two for an instant.
-    support.wait_until(lambda: len(notes(tmp_path)) == 2, "the ranks are at work", 60)
+    support.wait_until(lambda: len(notes(tmp_path)) == 2, "the ranks are at work")
     ranks = ranks_of(job)
     assert len(ranks) == 2
     left = {file for rank in ranks for file in shared_memory(rank)}

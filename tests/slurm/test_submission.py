@@ -67,7 +67,7 @@ def test_a_wrong_job_is_not_submitted(cluster: Cluster, tmp_path: Path) -> None:
 def test_a_person_stops_it(cluster: Cluster, tmp_path: Path) -> None:
     job = make_job(tmp_path, GATED)
     with waiting(cluster, tmp_path, job) as waits:
-        wait_until(lambda: len(notes(tmp_path)) > 4, "items wait at the gate", 60)
+        wait_until(lambda: len(notes(tmp_path)) > 4, "items wait at the gate")
         again = submit(cluster, job)
         assert again.returncode == 2, support.words(again)
         assert f"job {number(waits.said)} is in Slurm's queue for the run folder" in again.stderr
@@ -95,7 +95,7 @@ def test_who_waits_may_leave(cluster: Cluster, tmp_path: Path) -> None:
     assert code == 130, said
     assert f"job {number(said)} goes on" in said
     open_gate(tmp_path)
-    wait_until(lambda: cluster.job_state(number(said)) == "COMPLETED", "the job ends by itself", 60)
+    wait_until(lambda: cluster.job_state(number(said)) == "COMPLETED", "the job ends by itself")
     assert len(rows(tmp_path / "output")) == 6
 
 
